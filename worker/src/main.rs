@@ -1,0 +1,2 @@
+//! The task service.
+fn main() {}
