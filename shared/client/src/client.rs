@@ -27,6 +27,8 @@ pub struct ClientConfig {
     pub default_queue: String,
     /// How long results and chord counts are kept (`result_expires`).
     pub result_expires: Duration,
+    /// `global_keyprefix` of the broker's transport options.
+    pub global_keyprefix: String,
 }
 
 impl ClientConfig {
@@ -37,6 +39,7 @@ impl ClientConfig {
             result_backend: result_backend.into(),
             default_queue: "celery".into(),
             result_expires: Duration::from_secs(86_400),
+            global_keyprefix: String::new(),
         }
     }
 }
@@ -80,7 +83,7 @@ impl Client {
     /// # Errors
     /// A URL that cannot be read.
     pub fn new(config: ClientConfig) -> Result<Self, ClientError> {
-        let connector = Connector::new(&config.broker_url)?;
+        let connector = Connector::new(&config.broker_url)?.with_prefix(&config.global_keyprefix);
         Ok(Self {
             broker: Broker::new(&connector)?,
             backend: Backend::new(&Connector::new(&config.result_backend)?)?,

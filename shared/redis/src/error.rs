@@ -27,6 +27,12 @@ impl RedisError {
 impl From<redis::RedisError> for RedisError {
     fn from(error: redis::RedisError) -> Self {
         use redis::{ErrorKind, ServerErrorKind};
+        // A full, read-only, failing over or stuck server: its operator mends it, nothing is lost by waiting.
+        const PASSING: [&str; 8] =
+            ["OOM", "READONLY", "MISCONF", "BUSY", "CLUSTERDOWN", "NOREPLICAS", "LOADING", "MASTERDOWN"];
+        if error.code().is_some_and(|code| PASSING.contains(&code)) {
+            return Self::Unavailable(error.to_string());
+        }
         match error.kind() {
             // A replica that became read-only, a server that loads its data or runs a script: all pass by.
             ErrorKind::Server(
