@@ -1,0 +1,348 @@
+//! A worker in this process against a real Redis. Each test has a queue, a node name and a key prefix of its own.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use celery::prelude::*;
+use petiole_client::{Client, ClientConfig, TaskSend};
+use petiole_engine::task::{Retry, RetryAt};
+use petiole_engine::{App, Context, Fault, Task as EngineTask, TaskOptions, WorkerConfig};
+use petiole_protocol::{Map, Signature, TaskException, TaskMeta};
+use petiole_settings::Reader;
+use serde_json::{Value, json};
+
+#[celery::task(name = "t.add")]
+async fn add(x: i64, y: i64) -> TaskResult<i64> {
+    Ok(x + y)
+}
+
+#[celery::task(name = "t.unlucky", max_retries = 2, max_retry_delay = 0)]
+async fn unlucky() -> TaskResult<()> {
+    Err(TaskError::ExpectedError("no luck".into()))
+}
+
+#[celery::task(name = "t.fails")]
+async fn fails() -> TaskResult<()> {
+    Err(TaskError::UnexpectedError("broken".into()))
+}
+
+#[celery::task(name = "t.panics")]
+async fn panics() -> TaskResult<()> {
+    panic!("out of cheese")
+}
+
+#[celery::task(name = "t.sends", bind = true)]
+async fn sends(task: &Self, x: i64) -> TaskResult<String> {
+    let sent = task.request().app.send_task(add::new(x, 1).with_queue(&petiole_engine::context().unwrap().queue()));
+    Ok(sent.await.map_err(|e| TaskError::UnexpectedError(e.to_string()))?.task_id)
+}
+
+#[celery::task(name = "t.sleeps")]
+async fn sleeps(seconds: f64) -> TaskResult<f64> {
+    tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+    Ok(seconds)
+}
+
+/// Does what its first argument says; counts its runs.
+struct Acts(Arc<AtomicU32>);
+
+#[async_trait]
+impl EngineTask for Acts {
+    fn name(&self) -> &str {
+        "t.acts"
+    }
+
+    fn options(&self) -> TaskOptions {
+        TaskOptions { acks_late: Some(true), ..TaskOptions::default() }
+    }
+
+    async fn run(&self, args: Vec<Value>, _: Map, context: Context) -> Result<Value, Fault> {
+        let run = self.0.fetch_add(1, Ordering::SeqCst);
+        match args[0].as_str().unwrap() {
+            "ignore" => Err(Fault::Ignore),
+            "reject" => Err(Fault::Reject { reason: json!("no"), requeue: false }),
+            "requeue" if run == 0 => Err(Fault::Reject { reason: json!("later"), requeue: true }),
+            "requeue" => Ok(json!(context.message().redelivered)),
+            "retry" if run == 0 => {
+                let cause = TaskException::builtin("KeyError", "nope");
+                let exception = match Fault::exception(cause) {
+                    Fault::Error(failure) => Some(failure),
+                    _ => None,
+                };
+                Err(Fault::Retry(Box::new(Retry { exception, when: Some(RetryAt::In(0.1)), ..Retry::default() })))
+            }
+            "retry" => Ok(json!(context.message().retries)),
+            "replace" => Err(context.replace(Signature::new("t.add", vec![json!(20), json!(22)])).await),
+            "soft" => {
+                context.soft_time_limit().await;
+                Ok(json!("cleaned up"))
+            }
+            other => panic!("{other}"),
+        }
+    }
+}
+
+struct Stand {
+    client: Client,
+    queue: String,
+    runs: Arc<AtomicU32>,
+    node: String,
+    worker: tokio::task::JoinHandle<()>,
+}
+
+impl Stand {
+    async fn new(settings: &[(&str, &str)]) -> Self {
+        let url = std::env::var("TEST_REDIS_URL").expect("TEST_REDIS_URL is not set: run docker/test.sh");
+        let unique = uuid::Uuid::new_v4().simple().to_string();
+        let (queue, prefix) = (format!("q{unique}"), format!("t{unique}:"));
+        let mut reader = Reader::from_map(settings.iter().map(|(name, value)| (*name, *value)));
+        let mut config = WorkerConfig::read(&mut reader);
+        reader.finish().unwrap();
+        config.name = Some(format!("{unique}@test"));
+        config.default_queue.clone_from(&queue);
+        config.global_keyprefix.clone_from(&prefix);
+        config.without_mingle = true;
+        config.concurrency = 2;
+        let runs = Arc::new(AtomicU32::new(0));
+        let app = App::builder()
+            .task::<add>()
+            .task::<unlucky>()
+            .task::<fails>()
+            .task::<panics>()
+            .task::<sends>()
+            .task::<sleeps>()
+            .register(Acts(runs.clone()))
+            .build()
+            .unwrap();
+        let mut client = ClientConfig::new(&url, &url);
+        client.default_queue.clone_from(&queue);
+        client.global_keyprefix = prefix;
+        let worker = tokio::spawn(async move { app.run(config, &url, &url).await.unwrap() });
+        let stand = Self { client: Client::new(client).unwrap(), queue, runs, node: format!("{unique}@test"), worker };
+        for _ in 0..200 {
+            if stand.inspect("ping", json!({})).await == json!({"ok": "pong"}) {
+                return stand;
+            }
+        }
+        panic!("the worker does not answer");
+    }
+
+    async fn inspect(&self, method: &str, arguments: Value) -> Value {
+        let Value::Object(arguments) = arguments else { panic!() };
+        let mut replies = self
+            .client
+            .inspect(method, arguments, Some(&[self.node.clone()]), Duration::from_millis(500))
+            .await
+            .unwrap();
+        replies.remove(&self.node).unwrap_or_default()
+    }
+
+    async fn send(&self, name: &str, args: Value, change: impl FnOnce(&mut TaskSend)) -> String {
+        let mut task = TaskSend::new(name);
+        task.args = args.as_array().unwrap().clone();
+        change(&mut task);
+        self.client.send(task).await.unwrap()
+    }
+
+    async fn result(&self, id: &str) -> TaskMeta {
+        let meta = self.client.wait(id, Duration::from_secs(10)).await.unwrap().expect("nothing was stored");
+        assert!(meta.state().is_final(), "{meta:?}");
+        meta
+    }
+
+    async fn run(&self, name: &str, args: Value) -> TaskMeta {
+        let id = self.send(name, args, |_| {}).await;
+        self.result(&id).await
+    }
+
+    async fn rest(&self) -> (u64, u64) {
+        let mut connection = self.client.broker().connection();
+        let unacked: u64 =
+            redis::AsyncCommands::hlen(&mut connection, self.client.broker().keys().unacked()).await.unwrap();
+        (self.client.queue_lengths(&self.queue).await.unwrap().iter().sum(), unacked)
+    }
+
+    /// Nothing is left on the broker.
+    async fn drained(&self) {
+        for _ in 0..100 {
+            if self.rest().await == (0, 0) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("left: {:?}", self.rest().await);
+    }
+
+    async fn stop(self) {
+        self.client.broadcast("shutdown", Map::new(), Some(&[self.node.clone()])).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(20), self.worker).await.expect("the worker does not end").unwrap();
+    }
+}
+
+#[tokio::test]
+async fn results_failures_and_panics() {
+    let stand = Stand::new(&[]).await;
+    let sum = stand.run("t.add", json!([2, 3])).await;
+    assert_eq!((sum.status.as_str(), sum.result), ("SUCCESS", json!(5)));
+    let failed = stand.run("t.fails", json!([])).await.exception().unwrap();
+    assert_eq!(failed.last_line(), "RuntimeError: broken");
+    let panicked = stand.run("t.panics", json!([])).await;
+    assert_eq!(panicked.exception().unwrap().last_line(), "RuntimeError: panicked: out of cheese");
+    assert!(panicked.traceback.unwrap().contains("tests/worker.rs"));
+    let wrong = stand.run("t.add", json!([1])).await.exception().unwrap();
+    assert_eq!(wrong.exc_type, "TypeError");
+    let unknown = stand.run("t.nowhere", json!([])).await.exception().unwrap();
+    assert_eq!(unknown.last_line(), "celery.exceptions.NotRegistered: t.nowhere");
+    stand.drained().await;
+    stand.stop().await;
+}
+
+#[tokio::test]
+async fn declared_retries_run_out_into_the_failure() {
+    let stand = Stand::new(&[("RESULT_EXTENDED", "1")]).await;
+    let failed = stand.run("t.unlucky", json!([])).await;
+    assert_eq!(failed.exception().unwrap().last_line(), "Exception: no luck");
+    assert_eq!(failed.retries, Some(2));
+    let retried = stand.run("t.acts", json!(["retry"])).await;
+    assert_eq!((retried.result, retried.retries), (json!(1), Some(1)));
+    stand.stop().await;
+}
+
+#[tokio::test]
+async fn ignore_reject_requeue_replace() {
+    let stand = Stand::new(&[]).await;
+    let ignored = stand.send("t.acts", json!(["ignore"]), |_| {}).await;
+    stand.drained().await;
+    assert!(stand.client.task_meta(&ignored).await.unwrap().is_none());
+    let rejected = stand.run("t.acts", json!(["reject"])).await.exception().unwrap();
+    assert_eq!(rejected.last_line(), "celery.exceptions.Reject: ('no', False)");
+    stand.runs.store(0, Ordering::SeqCst);
+    assert_eq!(stand.run("t.acts", json!(["requeue"])).await.result, json!(true));
+    assert_eq!(stand.runs.load(Ordering::SeqCst), 2);
+    assert_eq!(stand.run("t.acts", json!(["replace"])).await.result, json!(42));
+    stand.drained().await;
+    stand.stop().await;
+}
+
+#[tokio::test]
+async fn limits_end_a_task() {
+    let stand = Stand::new(&[]).await;
+    let hard = stand.send("t.sleeps", json!([30]), |task| task.time_limit = Some(0.2)).await;
+    let soft = stand.send("t.sleeps", json!([30]), |task| task.soft_time_limit = Some(0.2)).await;
+    assert_eq!(stand.result(&hard).await.exception().unwrap().exc_type, "TimeLimitExceeded");
+    assert_eq!(stand.result(&soft).await.exception().unwrap().exc_type, "SoftTimeLimitExceeded");
+    let careful = stand.send("t.acts", json!(["soft"]), |task| task.soft_time_limit = Some(0.2)).await;
+    assert_eq!(stand.result(&careful).await.result, json!("cleaned up"));
+    stand.stop().await;
+}
+
+#[tokio::test]
+async fn eta_expiry_and_revocation() {
+    let stand = Stand::new(&[]).await;
+    let began = std::time::Instant::now();
+    let late = stand.send("t.add", json!([1, 2]), |task| task.countdown = Some(1.0)).await;
+    let gone = stand
+        .send("t.add", json!([1, 2]), |task| {
+            task.countdown = Some(0.5);
+            task.expires = Some(petiole_client::Expires::In(0.2));
+        })
+        .await;
+    let revoked = stand.send("t.add", json!([1, 2]), |task| task.countdown = Some(60.0)).await;
+    for _ in 0..100 {
+        if stand.inspect("scheduled", json!({})).await.as_array().is_some_and(|rows| rows.len() == 3) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    stand.client.revoke(std::slice::from_ref(&revoked), false, None).await.unwrap();
+    assert_eq!(stand.result(&revoked).await.exception().unwrap().message(), "revoked");
+    assert_eq!(stand.result(&gone).await.exception().unwrap().message(), "expired");
+    assert_eq!(stand.result(&late).await.result, json!(3));
+    assert!(began.elapsed() >= Duration::from_secs(1));
+    let running = stand.send("t.sleeps", json!([60]), |_| {}).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    stand.client.revoke(std::slice::from_ref(&running), true, None).await.unwrap();
+    let ended = stand.result(&running).await;
+    assert_eq!((ended.status.as_str(), ended.exception().unwrap().message().as_str()), ("REVOKED", "terminated"));
+    stand.stop().await;
+}
+
+#[tokio::test]
+async fn a_task_sends_another_by_the_crate_s_own_means() {
+    let stand = Stand::new(&[]).await;
+    let parent = stand.run("t.sends", json!([41])).await;
+    let child = stand.result(parent.result.as_str().unwrap()).await;
+    assert_eq!((child.result, child.parent_id.as_deref()), (json!(42), Some(parent.task_id.as_str())));
+    assert_eq!(parent.children.unwrap(), [json!([[child.task_id, null], null])]);
+    stand.stop().await;
+}
+
+#[tokio::test]
+async fn bad_messages_do_not_stop_the_queue() {
+    let stand = Stand::new(&[]).await;
+    for text in ["", "{}", "no json", r#"{"body":"!","properties":{"delivery_tag":"a","body_encoding":"base64"}}"#] {
+        stand.client.broker().publish(&stand.queue, 0, text).await.unwrap();
+    }
+    let pickled = r#"{"body":"gASVBA==","content-type":"application/x-python-serialize","content-encoding":"binary",
+        "headers":{"task":"t.add","id":"ID"},"properties":{"delivery_tag":"b","body_encoding":"base64"}}"#;
+    let id = uuid::Uuid::new_v4().to_string();
+    stand.client.broker().publish(&stand.queue, 0, &pickled.replace("ID", &id)).await.unwrap();
+    assert_eq!(stand.result(&id).await.exception().unwrap().exc_type, "ContentDisallowed");
+    assert_eq!(stand.run("t.add", json!([1, 1])).await.result, json!(2));
+    stand.drained().await;
+    stand.stop().await;
+}
+
+#[tokio::test]
+async fn a_warm_shutdown_finishes_what_runs_and_gives_back_the_rest_in_order() {
+    let stand = Stand::new(&[]).await;
+    let running = [stand.send("t.sleeps", json!([1]), |_| {}).await, stand.send("t.sleeps", json!([1]), |_| {}).await];
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    for n in 0..4 {
+        stand.send("t.add", json!([n, 0]), |_| {}).await;
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let (client, queue) = (stand.client.clone(), stand.queue.clone());
+    stand.stop().await;
+    for id in &running {
+        assert_eq!(client.task_meta(id).await.unwrap().unwrap().status, "SUCCESS");
+    }
+    let texts: Vec<String> =
+        redis::AsyncCommands::lrange(&mut client.broker().connection(), client.broker().keys().key(&queue), 0, -1)
+            .await
+            .unwrap();
+    let first = |text: &String| {
+        let envelope = petiole_protocol::Envelope::parse(text.as_bytes()).unwrap();
+        let message = petiole_protocol::TaskMessage::decode(&envelope, &["json".into()]).unwrap();
+        (message.args[0].as_i64().unwrap(), message.redelivered)
+    };
+    // The right end is served first.
+    let order: Vec<_> = texts.iter().rev().map(first).collect();
+    assert_eq!(order, [(0, true), (1, true), (2, true), (3, true)]);
+}
+
+#[tokio::test]
+async fn control_commands() {
+    let stand = Stand::new(&[]).await;
+    let stats = stand.inspect("stats", json!({})).await;
+    assert_eq!((stats["pid"].as_u64(), stats["prefetch_count"].as_u64()), (Some(std::process::id().into()), Some(8)));
+    let names = stand.inspect("registered", json!({})).await;
+    assert!(names.as_array().unwrap().contains(&json!("t.add")), "{names}");
+    assert_eq!(stand.inspect("no_such", json!({})).await, json!({"error": "KeyError('no_such')"}));
+    assert_eq!(stand.inspect("enable_events", json!({})).await, json!({"ok": "task events enabled"}));
+    assert_eq!(stand.inspect("enable_events", json!({})).await, json!({"ok": "task events already enabled"}));
+    assert_eq!(stand.inspect("pool_grow", json!({"n": 2})).await, json!({"ok": "pool will grow"}));
+    assert_eq!(stand.inspect("stats", json!({})).await["pool"]["max-concurrency"], json!(4));
+    let other = format!("{}-other", stand.queue);
+    stand.inspect("add_consumer", json!({"queue": other})).await;
+    let id = stand.send("t.add", json!([4, 5]), |task| task.queue = Some(other.clone())).await;
+    assert_eq!(stand.result(&id).await.result, json!(9));
+    stand.inspect("cancel_consumer", json!({"queue": other})).await;
+    assert_eq!(stand.inspect("active_queues", json!({})).await.as_array().unwrap().len(), 1);
+    let conf = stand.inspect("conf", json!({})).await.to_string();
+    assert!(!conf.contains(&std::env::var("TEST_REDIS_URL").unwrap()) || !conf.contains('@'), "{conf}");
+    stand.stop().await;
+}
