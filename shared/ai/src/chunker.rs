@@ -1,5 +1,7 @@
 //! Long texts into passages that fit the model, cut where the meaning turns rather than in the middle of a sentence.
 
+use std::sync::Arc;
+
 use petiole_settings::AiSettings;
 use text_splitter::{ChunkCapacity, ChunkConfig, ChunkSizer, MarkdownSplitter, TextSplitter};
 use tokenizers::Tokenizer;
@@ -39,8 +41,12 @@ pub enum TextKind {
 }
 
 /// Cuts texts into chunks. It computes: call it from a blocking thread when the text may be long.
+/// Clones share the tokenizer.
+#[derive(Clone, Debug)]
+pub struct Chunker(Arc<Splitters>);
+
 #[derive(Debug)]
-pub struct Chunker {
+struct Splitters {
     plain: TextSplitter<Sizer>,
     markdown: MarkdownSplitter<Sizer>,
     sizer: Sizer,
@@ -96,14 +102,15 @@ impl Chunker {
                 .with_overlap(overlap)
                 .map_err(|error| EmbedError::Settings(format!("CHUNK_OVERLAP_TOKENS: {error}")))
         };
-        Ok(Self { plain: TextSplitter::new(config()?), markdown: MarkdownSplitter::new(config()?), sizer })
+        let (plain, markdown) = (TextSplitter::new(config()?), MarkdownSplitter::new(config()?));
+        Ok(Self(Arc::new(Splitters { plain, markdown, sizer })))
     }
 
     /// The text's passages, in order. A text of blanks has none.
     pub fn chunk(&self, text: &str, kind: TextKind) -> Vec<Chunk> {
         let pieces: Vec<(usize, &str)> = match kind {
-            TextKind::Plain => self.plain.chunk_indices(text).collect(),
-            TextKind::Markdown => self.markdown.chunk_indices(text).collect(),
+            TextKind::Plain => self.0.plain.chunk_indices(text).collect(),
+            TextKind::Markdown => self.0.markdown.chunk_indices(text).collect(),
         };
         let chunks = pieces.into_iter().filter(|(_, piece)| !piece.trim().is_empty()).enumerate();
         chunks
@@ -111,7 +118,7 @@ impl Chunker {
                 text: piece.to_owned(),
                 position,
                 start,
-                tokens: self.sizer.size(piece),
+                tokens: self.0.sizer.size(piece),
             })
             .collect()
     }
