@@ -8,19 +8,23 @@ use std::time::Duration;
 use celery::prelude::*;
 use petiole_engine::{context, raise};
 use petiole_protocol::TaskException;
-use serde_json::{Number, Value, json};
+use serde_json::{Value, json};
 
-/// The sum of two numbers; whole numbers stay whole.
+/// The sum of two numbers; whole numbers stay whole, however large.
 #[celery::task(name = "demo.add")]
-pub async fn add(x: Number, y: Number) -> TaskResult<Value> {
-    if let (Ok(x), Ok(y)) = (x.to_string().parse::<i128>(), y.to_string().parse::<i128>())
-        && let Some(sum) = x.checked_add(y)
+pub async fn add(x: Value, y: Value) -> TaskResult<Value> {
+    let (Value::Number(a), Value::Number(b)) = (&x, &y) else {
+        let text = format!("demo.add adds numbers, not {x} and {y}");
+        return Err(raise(TaskException::builtin("TypeError", text)));
+    };
+    if let (Ok(a), Ok(b)) = (a.to_string().parse::<i128>(), b.to_string().parse::<i128>())
+        && let Some(sum) = a.checked_add(b)
     {
         // Through text: a sum beyond 64 bits keeps its digits.
         return serde_json::from_str(&sum.to_string()).with_unexpected_err(|| "the sum cannot be written");
     }
-    match (x.as_f64(), y.as_f64()) {
-        (Some(x), Some(y)) => Ok(json!(x + y)),
+    match (a.as_f64(), b.as_f64()) {
+        (Some(a), Some(b)) => Ok(json!(a + b)),
         _ => Err(raise(TaskException::builtin("OverflowError", "number too large to add"))),
     }
 }

@@ -1,8 +1,22 @@
-//! The task service: the application's own tasks. Adding one: write the function, add one line to [`app`].
+//! The application's own tasks. Adding one: write the function, add one line to [`app`].
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`demo`] | small tasks to try a worker with |
+//! | [`tasks`] | the tasks about documents and events |
+//! | [`documents`] | a document becomes passages with vectors |
+//! | [`events`] | event types and what each of them does |
+//! | [`services`] | what tasks work with: the database, the embedder, the chunker |
 
 pub mod demo;
+pub mod documents;
+pub mod events;
+pub mod services;
+pub mod tasks;
 
 use petiole_engine::{App, EngineError};
+
+pub use services::Services;
 
 /// All tasks of this worker.
 ///
@@ -15,5 +29,7 @@ pub fn app() -> Result<App, EngineError> {
         .task::<demo::sleep>()
         .task::<demo::fail>()
         .task::<demo::progress>()
+        .task::<tasks::ingest_document>()
+        .task::<tasks::process_incoming_event>()
         .build()
 }

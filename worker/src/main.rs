@@ -3,6 +3,7 @@
 use clap::Parser;
 use petiole_engine::WorkerConfig;
 use petiole_engine::cli::WorkerArgs;
+use petiole_worker::services;
 use petiole_settings::{Reader, Role, Settings, telemetry};
 use secrecy::ExposeSecret;
 
@@ -26,7 +27,12 @@ async fn main() -> anyhow::Result<()> {
     }
     telemetry::init(&settings.log);
     cli.worker.apply(&mut config);
+    if let Err(error) = petiole_ai::embedder_from(&settings.ai) {
+        tracing::error!("documents cannot be embedded: {error}");
+    }
+    let (broker_url, result_backend) = (settings.broker_url.clone(), settings.result_backend.clone());
+    services::configure(settings);
     let app = petiole_worker::app()?;
-    app.run(config, settings.broker_url.expose_secret(), settings.result_backend.expose_secret()).await?;
+    app.run(config, broker_url.expose_secret(), result_backend.expose_secret()).await?;
     Ok(())
 }

@@ -29,7 +29,7 @@ pub struct AiSettings {
     pub language_model: Option<String>,
     /// `CHUNK_TOKENS`: the longest chunk, in tokens of the embedding model.
     pub chunk_tokens: usize,
-    /// `CHUNK_OVERLAP_TOKENS`: how much of one chunk the next repeats, in tokens.
+    /// `CHUNK_OVERLAP_TOKENS`: how much of one chunk the next may repeat, in tokens; at most a quarter.
     pub chunk_overlap_tokens: usize,
     /// `AI_TIMEOUT`: how long one request to a model server may take.
     pub timeout: Duration,
@@ -60,9 +60,9 @@ impl AiSettings {
             connect_timeout: reader.seconds(&["AI_CONNECT_TIMEOUT"], Duration::from_secs(5)),
             max_retries: reader.number(&["AI_MAX_RETRIES"], 4, 0..=20),
         };
-        if settings.chunk_overlap_tokens >= settings.chunk_tokens {
+        if settings.chunk_overlap_tokens > settings.chunk_tokens / 4 {
             let held = settings.chunk_overlap_tokens.to_string();
-            reader.problem("CHUNK_OVERLAP_TOKENS", Some(&held), "less than CHUNK_TOKENS");
+            reader.problem("CHUNK_OVERLAP_TOKENS", Some(&held), "at most a quarter of CHUNK_TOKENS");
         }
         settings
     }
@@ -110,7 +110,7 @@ mod tests {
     fn overlap_and_server_are_checked() {
         let mut reader = Reader::from_map([
             ("CHUNK_TOKENS", "50"),
-            ("CHUNK_OVERLAP_TOKENS", "50"),
+            ("CHUNK_OVERLAP_TOKENS", "13"),
             ("OPENAI_BASE_URL", "localhost:11434"),
         ]);
         AiSettings::read(&mut reader);

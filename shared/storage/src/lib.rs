@@ -1,1 +1,38 @@
-//! placeholder
+//! PostgreSQL: what the application remembers.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`Storage`] | the pool, migrations, health |
+//! | `events` | what was asked for, and what became of it |
+//! | `documents`, `chunks` | texts, their passages and vectors |
+//! | `search` | passages by meaning, by words, by both |
+//! | `outbox` | messages that must reach the broker, stored with the row that caused them |
+//! | `idempotency` | keys by which a repeated request gets its first answer |
+//! | `embedding_model` | which model made the vectors |
+//!
+//! Everything is reached through [`Storage`]; each file adds its own methods to it. The crate knows nothing of Celery:
+//! to it, an outbox message is a queue's name, a priority and a text.
+
+mod chunks;
+mod cursor;
+mod documents;
+mod embedding_model;
+mod entity;
+mod error;
+mod events;
+mod idempotency;
+mod migration;
+mod outbox;
+mod search;
+mod storage;
+
+pub use chunks::NewChunk;
+pub use cursor::{Cursor, Page};
+pub use documents::{Document, DocumentFilter, DocumentState, DocumentText, NewDocument};
+pub use embedding_model::EmbeddingModel;
+pub use error::{Result, StorageError};
+pub use events::{CreatedEvent, Event, EventFilter, EventState, NewEvent};
+pub use idempotency::{IdempotencyKey, request_hash};
+pub use outbox::{NewOutboxMessage, OutboxListener, OutboxMessage, Relayed};
+pub use search::{Hit, SearchMode, SearchQuery};
+pub use storage::Storage;

@@ -1,0 +1,422 @@
+//! Documents: texts that were handed in, and how far they are on their way into the index.
+
+use chrono::{DateTime, Utc};
+use sea_orm::prelude::Expr;
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbBackend,
+    DeriveActiveEnum, EntityTrait, EnumIter, ExprTrait, FromQueryResult, QueryFilter, QueryOrder,
+    QuerySelect, Statement, TransactionTrait,
+};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::cursor::{Cursor, Page};
+use crate::entity::document;
+use crate::error::{Result, StorageError};
+use crate::events::storable;
+use crate::idempotency::hex;
+use crate::outbox::{self, NewOutboxMessage};
+use crate::storage::{OPERATION, Storage, within};
+
+/// Where a document is between being accepted and being found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter, DeriveActiveEnum)]
+#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+pub enum DocumentState {
+    /// Stored; its task waits.
+    Queued,
+    /// It is being cut and embedded.
+    Processing,
+    /// Its passages can be found.
+    Ready,
+    /// Given up; there is an error.
+    Failed,
+}
+
+/// A stored document, without its text.
+#[derive(Clone, Debug, PartialEq, FromQueryResult)]
+pub struct Document {
+    /// Its id (UUID v7).
+    pub id: Uuid,
+    /// Its title, if it has one.
+    pub title: Option<String>,
+    /// The collection it belongs to.
+    pub collection: String,
+    /// What its owner wrote on it: a JSON object.
+    pub metadata: Value,
+    /// PostgreSQL's text-search configuration for its language, such as `english`.
+    pub language: String,
+    /// What kind of text it is: `text/plain`, `text/markdown`.
+    pub media_type: String,
+    /// SHA-256 of its text, in hexadecimal.
+    pub content_hash: String,
+    /// How far it is.
+    pub state: DocumentState,
+    /// How many passages it has, once that is known.
+    pub chunks: i32,
+    /// How many of them are embedded.
+    pub chunks_done: i32,
+    /// Why it failed, once failed.
+    pub error: Option<String>,
+    /// The task that works on it.
+    pub task_id: String,
+    /// When it was accepted.
+    pub created_at: DateTime<Utc>,
+    /// When it last changed.
+    pub updated_at: DateTime<Utc>,
+}
+
+impl From<document::Model> for Document {
+    fn from(row: document::Model) -> Self {
+        Self {
+            id: row.id,
+            title: row.title,
+            collection: row.collection,
+            metadata: row.metadata,
+            language: row.language,
+            media_type: row.media_type,
+            content_hash: row.content_hash,
+            state: row.state,
+            chunks: row.chunks,
+            chunks_done: row.chunks_done,
+            error: row.error,
+            task_id: row.task_id,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        }
+    }
+}
+
+/// A document with its text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DocumentText {
+    /// The document.
+    pub document: Document,
+    /// Its text.
+    pub content: String,
+}
+
+/// A document to be stored.
+#[derive(Clone, Debug)]
+pub struct NewDocument {
+    /// Its id.
+    pub id: Uuid,
+    /// Its title, if any.
+    pub title: Option<String>,
+    /// The collection.
+    pub collection: String,
+    /// What its owner wrote on it.
+    pub metadata: Map<String, Value>,
+    /// PostgreSQL's text-search configuration for its language.
+    pub language: String,
+    /// What kind of text it is.
+    pub media_type: String,
+    /// The text.
+    pub content: String,
+    /// The task that will work on it.
+    pub task_id: String,
+}
+
+/// Which documents a list shows; everything that is set must hold.
+#[derive(Clone, Debug, Default)]
+pub struct DocumentFilter {
+    /// Only of this collection.
+    pub collection: Option<String>,
+    /// Only in this state.
+    pub state: Option<DocumentState>,
+}
+
+impl Storage {
+    /// Stores a document and the message of its task in one transaction: either both are there or neither is.
+    ///
+    /// # Errors
+    /// [`StorageError::Invalid`] for an unknown language or what PostgreSQL cannot hold;
+    /// [`StorageError::Unavailable`].
+    pub async fn create_document(&self, new: NewDocument, message: NewOutboxMessage) -> Result<()> {
+        within(OPERATION, async {
+            let transaction = self.db.begin().await?;
+            insert(&transaction, new, None).await?;
+            outbox::insert(&transaction, &message).await?;
+            transaction.commit().await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Stores the document that an event asks for and, if given, the message of its task, in one transaction. One event
+    /// makes one document: when it has one already, that is given back and nothing is stored.
+    ///
+    /// # Errors
+    /// As [`create_document`](Self::create_document); [`StorageError::NotFound`] for an unknown event.
+    pub async fn create_document_for_event(
+        &self,
+        event_id: Uuid,
+        new: NewDocument,
+        message: Option<NewOutboxMessage>,
+    ) -> Result<Document> {
+        within(OPERATION, async {
+            let transaction = self.db.begin().await?;
+            // the event's row is the lock between two deliveries of one task
+            let sql = "SELECT id FROM events WHERE id = $1 FOR UPDATE";
+            let statement =
+                Statement::from_sql_and_values(DbBackend::Postgres, sql, [event_id.into()]);
+            if transaction.query_one_raw(statement).await?.is_none() {
+                return Err(StorageError::not_found("event", event_id));
+            }
+            let made = document::Entity::find()
+                .filter(document::Column::EventId.eq(event_id))
+                .one(&transaction)
+                .await?;
+            if let Some(made) = made {
+                return Ok(made.into());
+            }
+            let id = new.id;
+            insert(&transaction, new, Some(event_id)).await?;
+            if let Some(message) = message {
+                outbox::insert(&transaction, &message).await?;
+            }
+            transaction.commit().await?;
+            self.document(id).await
+        })
+        .await
+    }
+
+    /// The document with this id.
+    ///
+    /// # Errors
+    /// [`StorageError::NotFound`], [`StorageError::Unavailable`].
+    pub async fn document(&self, id: Uuid) -> Result<Document> {
+        within(OPERATION, async {
+            let row = document::Entity::find_by_id(id)
+                .into_model::<Document>()
+                .one(&self.db)
+                .await?;
+            row.ok_or_else(|| StorageError::not_found("document", id))
+        })
+        .await
+    }
+
+    /// The document with this id and its text.
+    ///
+    /// # Errors
+    /// [`StorageError::NotFound`], [`StorageError::Unavailable`].
+    pub async fn document_text(&self, id: Uuid) -> Result<DocumentText> {
+        within(OPERATION, async {
+            let row = document::Entity::find_by_id(id).one(&self.db).await?;
+            let mut row = row.ok_or_else(|| StorageError::not_found("document", id))?;
+            let content = std::mem::take(&mut row.content);
+            Ok(DocumentText {
+                document: row.into(),
+                content,
+            })
+        })
+        .await
+    }
+
+    /// One page of at most `limit` documents, newest first, after the place `after`.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`].
+    pub async fn documents(
+        &self,
+        filter: &DocumentFilter,
+        after: Option<Cursor>,
+        limit: u64,
+    ) -> Result<Page<Document>> {
+        use document::Column as C;
+        let mut condition = Condition::all();
+        if let Some(collection) = &filter.collection {
+            condition = condition.add(C::Collection.eq(collection));
+        }
+        if let Some(state) = filter.state {
+            condition = condition.add(C::State.eq(state));
+        }
+        if let Some(after) = after {
+            let place = Expr::tuple([Expr::value(after.created_at), Expr::value(after.id)]);
+            condition =
+                condition.add(Expr::tuple([Expr::col(C::CreatedAt), Expr::col(C::Id)]).lt(place));
+        }
+        let rows = within(OPERATION, async {
+            let query = document::Entity::find()
+                // everything but the text, which may be long
+                .select_only()
+                .columns([
+                    C::Id,
+                    C::Title,
+                    C::Collection,
+                    C::Metadata,
+                    C::Language,
+                    C::MediaType,
+                    C::ContentHash,
+                ])
+                .columns([
+                    C::State,
+                    C::Chunks,
+                    C::ChunksDone,
+                    C::Error,
+                    C::TaskId,
+                    C::CreatedAt,
+                    C::UpdatedAt,
+                ])
+                .filter(condition)
+                .order_by_desc(C::CreatedAt)
+                .order_by_desc(C::Id);
+            Ok(query
+                .limit(limit + 1)
+                .into_model::<Document>()
+                .all(&self.db)
+                .await?)
+        })
+        .await?;
+        Ok(Page::new(rows, limit, |document| Cursor {
+            created_at: document.created_at,
+            id: document.id,
+        }))
+    }
+
+    /// Deletes a document with its passages and vectors.
+    ///
+    /// # Errors
+    /// [`StorageError::NotFound`], [`StorageError::Unavailable`].
+    pub async fn delete_document(&self, id: Uuid) -> Result<()> {
+        within(OPERATION, async {
+            match document::Entity::delete_by_id(id)
+                .exec(&self.db)
+                .await?
+                .rows_affected
+            {
+                0 => Err(StorageError::not_found("document", id)),
+                _ => Ok(()),
+            }
+        })
+        .await
+    }
+
+    /// Work on the document begins (again): nothing of it is done yet. What it had in the index stays until it is replaced.
+    ///
+    /// # Errors
+    /// [`StorageError::NotFound`], [`StorageError::Unavailable`].
+    pub async fn set_processing(&self, id: Uuid) -> Result<()> {
+        let state = Set(DocumentState::Processing);
+        self.change_document(
+            id,
+            document::ActiveModel {
+                state,
+                chunks: Set(0),
+                chunks_done: Set(0),
+                error: Set(None),
+                ..Default::default()
+            },
+        )
+        .await
+    }
+
+    /// Of the document's `chunks` passages, `done` are embedded.
+    ///
+    /// # Errors
+    /// [`StorageError::NotFound`], [`StorageError::Unavailable`].
+    pub async fn set_progress(&self, id: Uuid, done: usize, chunks: usize) -> Result<()> {
+        let number = |n: usize| Set(i32::try_from(n).unwrap_or(i32::MAX));
+        self.change_document(
+            id,
+            document::ActiveModel {
+                chunks: number(chunks),
+                chunks_done: number(done),
+                ..Default::default()
+            },
+        )
+        .await
+    }
+
+    /// The document can be found.
+    ///
+    /// # Errors
+    /// [`StorageError::NotFound`], [`StorageError::Unavailable`].
+    pub async fn mark_ready(&self, id: Uuid) -> Result<()> {
+        let state = Set(DocumentState::Ready);
+        self.change_document(
+            id,
+            document::ActiveModel {
+                state,
+                error: Set(None),
+                ..Default::default()
+            },
+        )
+        .await
+    }
+
+    /// The document failed for good; `reason` says why, for its owner to read.
+    ///
+    /// # Errors
+    /// [`StorageError::NotFound`], [`StorageError::Unavailable`].
+    pub async fn mark_failed(&self, id: Uuid, reason: &str) -> Result<()> {
+        let state = Set(DocumentState::Failed);
+        self.change_document(
+            id,
+            document::ActiveModel {
+                state,
+                error: Set(Some(storable(reason))),
+                ..Default::default()
+            },
+        )
+        .await
+    }
+
+    async fn change_document(&self, id: Uuid, mut change: document::ActiveModel) -> Result<()> {
+        change.updated_at = Set(Utc::now());
+        within(OPERATION, async {
+            let query = document::Entity::update_many()
+                .set(change)
+                .filter(document::Column::Id.eq(id));
+            match query.exec(&self.db).await?.rows_affected {
+                0 => Err(StorageError::not_found("document", id)),
+                _ => Ok(()),
+            }
+        })
+        .await
+    }
+}
+
+async fn insert(
+    transaction: &DatabaseTransaction,
+    new: NewDocument,
+    event_id: Option<Uuid>,
+) -> Result<()> {
+    check_language(transaction, &new.language).await?;
+    let row = document::ActiveModel {
+        id: Set(new.id),
+        title: Set(new.title),
+        collection: Set(new.collection),
+        metadata: Set(Value::Object(new.metadata)),
+        language: Set(new.language),
+        media_type: Set(new.media_type),
+        content_hash: Set(hex(&Sha256::digest(&new.content))),
+        content: Set(new.content),
+        state: Set(DocumentState::Queued),
+        task_id: Set(new.task_id),
+        event_id: Set(event_id),
+        ..Default::default()
+    };
+    document::Entity::insert(row)
+        .exec_without_returning(transaction)
+        .await?;
+    Ok(())
+}
+
+/// Only names of configurations: as a `regconfig`, PostgreSQL would take a number, too.
+async fn check_language(transaction: &DatabaseTransaction, language: &str) -> Result<()> {
+    let sql = "SELECT string_agg(cfgname, ', ' ORDER BY cfgname) AS names, coalesce(bool_or(cfgname = $1), false) AS known
+        FROM pg_ts_config WHERE pg_ts_config_is_visible(oid)";
+    let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, [language.into()]);
+    let Some(row) = transaction.query_one_raw(statement).await? else {
+        return Ok(());
+    };
+    if row.try_get::<bool>("", "known")? {
+        return Ok(());
+    }
+    let names: String = row.try_get("", "names")?;
+    Err(StorageError::invalid(
+        "language",
+        format!("{language:?} is not one of {names}"),
+    ))
+}

@@ -1,0 +1,204 @@
+//! The outbox: a message that must reach the broker is stored in the transaction of the row that causes it, and a relay
+//! publishes it afterwards. So "accepted" means "will be worked on", whatever dies in between.
+
+use std::future::Future;
+use std::time::Duration;
+
+use sea_orm::sqlx::postgres::PgListener;
+use sea_orm::{
+    ConnectionTrait, DatabaseTransaction, DbBackend, FromQueryResult, Statement, TransactionTrait,
+};
+
+use crate::error::Result;
+use crate::events::storable;
+use crate::storage::{BULK, OPERATION, Storage, within};
+
+/// The channel on which an insert is announced.
+const CHANNEL: &str = "petiole_outbox";
+
+/// A message to be stored with its cause.
+#[derive(Clone, Debug)]
+pub struct NewOutboxMessage {
+    /// The queue it goes to.
+    pub queue: String,
+    /// Its priority.
+    pub priority: u8,
+    /// The task it starts.
+    pub task_id: String,
+    /// The message itself, as the publisher wants it.
+    pub message: String,
+}
+
+/// A message that waits to be published.
+#[derive(Clone, Debug, PartialEq, Eq, FromQueryResult)]
+pub struct OutboxMessage {
+    /// Its number.
+    pub id: i64,
+    /// The queue it goes to.
+    pub queue: String,
+    /// Its priority.
+    pub priority: i16,
+    /// The task it starts.
+    pub task_id: String,
+    /// The message itself.
+    pub message: String,
+    /// How often publishing it failed.
+    pub attempts: i32,
+}
+
+/// What one round of the relay did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Relayed {
+    /// How many messages were published.
+    pub published: usize,
+    /// Whether the round ended early because publishing failed.
+    pub failed: bool,
+}
+
+/// Stores a message; committing the transaction wakes the relays.
+pub(crate) async fn insert(
+    transaction: &DatabaseTransaction,
+    message: &NewOutboxMessage,
+) -> Result<()> {
+    let sql = "WITH stored AS (
+            INSERT INTO outbox (queue, priority, task_id, message) VALUES ($1, $2, $3, $4) RETURNING id
+        ) SELECT pg_notify($5, '') FROM stored";
+    let values = [
+        message.queue.as_str().into(),
+        i16::from(message.priority).into(),
+        message.task_id.as_str().into(),
+        message.message.as_str().into(),
+        CHANNEL.into(),
+    ];
+    transaction
+        .execute_raw(Statement::from_sql_and_values(
+            DbBackend::Postgres,
+            sql,
+            values,
+        ))
+        .await?;
+    Ok(())
+}
+
+impl Storage {
+    /// Takes up to `limit` messages that no other relay holds and gives each to `publish`; those that were published are
+    /// removed. When `publish` fails, its text is noted with the message and the round ends: the rest waits.
+    ///
+    /// A message is published again when the process dies between publishing and the commit. `publish` must end in time by
+    /// itself; the round holds a connection meanwhile.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`](crate::StorageError::Unavailable).
+    pub async fn relay<F, Fut>(&self, limit: u64, mut publish: F) -> Result<Relayed>
+    where
+        F: FnMut(OutboxMessage) -> Fut + Send,
+        Fut: Future<Output = std::result::Result<(), String>> + Send,
+    {
+        within(BULK, async {
+            let transaction = self.db.begin().await?;
+            let sql = "SELECT id, queue, priority, task_id, message, attempts FROM outbox
+                ORDER BY attempts, id LIMIT $1 FOR UPDATE SKIP LOCKED";
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let statement =
+                Statement::from_sql_and_values(DbBackend::Postgres, sql, [limit.into()]);
+            let messages = OutboxMessage::find_by_statement(statement)
+                .all(&transaction)
+                .await?;
+            let (mut published, mut failure) = (Vec::new(), None);
+            for message in messages {
+                let id = message.id;
+                match publish(message).await {
+                    Ok(()) => published.push(id),
+                    Err(error) => {
+                        failure = Some((id, error));
+                        break;
+                    }
+                }
+            }
+            if !published.is_empty() {
+                let ids = published
+                    .iter()
+                    .map(i64::to_string)
+                    .collect::<Vec<_>>()
+                    .join(",");
+                transaction
+                    .execute_unprepared(&format!("DELETE FROM outbox WHERE id IN ({ids})"))
+                    .await?;
+            }
+            let failed = failure.is_some();
+            if let Some((id, error)) = failure {
+                let sql =
+                    "UPDATE outbox SET attempts = attempts + 1, last_error = $2 WHERE id = $1";
+                let values = [id.into(), storable(&error).into()];
+                transaction
+                    .execute_raw(Statement::from_sql_and_values(
+                        DbBackend::Postgres,
+                        sql,
+                        values,
+                    ))
+                    .await?;
+            }
+            transaction.commit().await?;
+            Ok(Relayed {
+                published: published.len(),
+                failed,
+            })
+        })
+        .await
+    }
+
+    /// How many messages wait.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`](crate::StorageError::Unavailable).
+    pub async fn outbox_length(&self) -> Result<i64> {
+        within(OPERATION, async {
+            let statement =
+                Statement::from_string(DbBackend::Postgres, "SELECT count(*) AS n FROM outbox");
+            let row = self.db.query_one_raw(statement).await?;
+            Ok(row
+                .map(|row| row.try_get("", "n"))
+                .transpose()?
+                .unwrap_or_default())
+        })
+        .await
+    }
+
+    /// Listens for new messages, on a connection of its own out of the pool.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`](crate::StorageError::Unavailable).
+    pub async fn listen_outbox(&self) -> Result<OutboxListener> {
+        within(OPERATION, async {
+            let mut listener =
+                PgListener::connect_with(self.db.get_postgres_connection_pool()).await?;
+            listener.listen(CHANNEL).await?;
+            Ok(OutboxListener { listener })
+        })
+        .await
+    }
+}
+
+/// Tells when there may be something in the outbox.
+#[derive(Debug)]
+pub struct OutboxListener {
+    listener: PgListener,
+}
+
+impl OutboxListener {
+    /// Waits for the announcement of a message, at most for `limit`; the outbox should be looked at in either case.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`](crate::StorageError::Unavailable) when the connection broke: listen anew.
+    pub async fn wait(&mut self, limit: Duration) -> Result<()> {
+        match tokio::time::timeout(limit, self.listener.try_recv()).await {
+            Err(_) => {}
+            Ok(received) => {
+                received?;
+                // one look serves all announcements that are already here
+                while self.listener.next_buffered().is_some() {}
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,119 @@
+//! The pool and what concerns the database as a whole.
+
+use std::future::Future;
+use std::time::Duration;
+
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction,
+    TransactionTrait,
+};
+use sea_orm_migration::MigratorTrait;
+
+use crate::error::{Result, StorageError};
+use crate::migration::Migrator;
+
+/// How long one operation may wait for a connection of the pool.
+const ACQUIRE: Duration = Duration::from_secs(4);
+/// How long one ordinary operation may take, the wait for a connection included.
+pub(crate) const OPERATION: Duration = Duration::from_secs(15);
+/// How long an operation that moves much data may take.
+pub(crate) const BULK: Duration = Duration::from_secs(300);
+/// The advisory lock under which migrations run: two programs that start at once do it one after the other.
+const MIGRATION_LOCK: i64 = 0x7065_7469_6f6c_6501;
+
+/// The database. Cheap to clone: all clones share one pool.
+#[derive(Clone, Debug)]
+pub struct Storage {
+    pub(crate) db: DatabaseConnection,
+}
+
+impl Storage {
+    /// A pool for the database at `url` (`postgres://…`), of at most `max_connections`. Nothing is connected yet: with
+    /// PostgreSQL away this succeeds, and each operation fails with [`StorageError::Unavailable`] until it is back.
+    ///
+    /// # Errors
+    /// [`StorageError::Invalid`] for a URL that is none.
+    pub async fn connect(url: &str, max_connections: u32) -> Result<Self> {
+        let mut options = ConnectOptions::new(url);
+        options
+            .max_connections(max_connections)
+            .min_connections(0)
+            .acquire_timeout(ACQUIRE)
+            .idle_timeout(Duration::from_secs(300))
+            .connect_lazy(true)
+            .set_application_name("petiole")
+            .statement_timeout(BULK)
+            .sqlx_logging(false);
+        let db = Database::connect(options)
+            .await
+            // the error may quote the URL, and with it the password
+            .map_err(|_| {
+                StorageError::invalid(
+                    "DATABASE_URL",
+                    "not a URL of the form postgres://user:password@host/name",
+                )
+            })?;
+        Ok(Self { db })
+    }
+
+    /// Brings the schema up to date, in one transaction under an advisory lock.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`], or [`StorageError::Database`] when the role may not do what is needed.
+    pub async fn migrate(&self) -> Result<()> {
+        within(BULK, async {
+            let transaction = self.db.begin().await?;
+            lock(&transaction).await?;
+            Migrator::up(&transaction, None).await?;
+            transaction.commit().await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// One round trip to PostgreSQL.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`].
+    pub async fn ping(&self) -> Result<()> {
+        within(OPERATION, async {
+            self.db.execute_unprepared("SELECT 1").await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Whether the schema is the one this program was built for.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`], or [`StorageError::Database`] when there is no schema at all.
+    pub async fn schema_is_current(&self) -> Result<bool> {
+        within(OPERATION, async {
+            Ok(Migrator::get_pending_migrations(&self.db).await?.is_empty())
+        })
+        .await
+    }
+
+    /// Closes the pool: waits for what runs, refuses what comes.
+    pub async fn close(&self) {
+        self.db.get_postgres_connection_pool().close().await;
+    }
+}
+
+/// Waits for the lock that migrations and changes of the embedding model take; it goes with the transaction.
+pub(crate) async fn lock(transaction: &DatabaseTransaction) -> Result<()> {
+    transaction
+        .execute_unprepared(&format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))
+        .await?;
+    Ok(())
+}
+
+/// Bounds an operation: a server that hangs is a server that is away.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    operation: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    tokio::time::timeout(limit, operation)
+        .await
+        .unwrap_or_else(|_| Err(StorageError::too_slow(limit)))
+}

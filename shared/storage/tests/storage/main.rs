@@ -1,0 +1,10 @@
+//! Against a real PostgreSQL: `TEST_DATABASE_URL` is the URL of a database whose role may create databases.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod away;
+mod database;
+mod documents;
+mod events;
+mod outbox;
+mod schema;
+mod search;

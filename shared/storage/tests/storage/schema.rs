@@ -1,0 +1,69 @@
+use petiole_storage::{EmbeddingModel, StorageError};
+use serde_json::json;
+
+use crate::database::{empty, message, model, new_document, ready};
+
+#[tokio::test]
+async fn two_programs_migrate_at_once() {
+    let database = empty().await;
+    let storage = &database.storage;
+    let (a, b, c) = tokio::join!(storage.migrate(), storage.migrate(), storage.migrate());
+    a.unwrap();
+    b.unwrap();
+    c.unwrap();
+    assert!(storage.schema_is_current().await.unwrap());
+    let model = model();
+    let (a, b) = tokio::join!(
+        storage.use_embedding_model(&model),
+        storage.use_embedding_model(&model)
+    );
+    a.unwrap();
+    b.unwrap();
+    storage.use_embedding_model(&model).await.unwrap();
+    assert_eq!(storage.embedding_model().await.unwrap(), Some(model));
+}
+
+#[tokio::test]
+async fn an_empty_database_is_not_current() {
+    let database = empty().await;
+    assert!(!database.storage.schema_is_current().await.unwrap());
+}
+
+#[tokio::test]
+async fn another_model_is_refused_while_there_are_vectors_of_the_first() {
+    let database = ready().await;
+    let storage = &database.storage;
+    let other = EmbeddingModel {
+        name: "other".into(),
+        dimensions: 4,
+    };
+    // no vectors yet: either model will do
+    storage.use_embedding_model(&other).await.unwrap();
+    storage.use_embedding_model(&model()).await.unwrap();
+
+    let document = new_document("c", "t", json!({}));
+    let id = document.id;
+    storage
+        .create_document(document, message("m"))
+        .await
+        .unwrap();
+    storage
+        .replace_chunks(id, vec![crate::search::chunk(0, "text", [1., 0., 0.])])
+        .await
+        .unwrap();
+    let error = storage.use_embedding_model(&other).await.unwrap_err();
+    let StorageError::EmbeddingModel { stored, configured } = error else {
+        panic!("{error}")
+    };
+    assert_eq!((stored, configured), (model(), other));
+    storage.use_embedding_model(&model()).await.unwrap();
+
+    let huge = EmbeddingModel {
+        name: "huge".into(),
+        dimensions: 3072,
+    };
+    assert!(matches!(
+        storage.use_embedding_model(&huge).await,
+        Err(StorageError::Invalid { .. })
+    ));
+}

@@ -1,0 +1,151 @@
+//! Cut a document into passages, embed them, put them into the index.
+
+use petiole_ai::{Chunk, Chunker, EmbedError, Embedder, TextKind};
+use petiole_storage::{DocumentState, NewChunk, Storage, StorageError};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Passages that are embedded between two reports of progress.
+const PASSAGES_PER_STEP: usize = 32;
+
+/// What became of a document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IngestReport {
+    /// The document.
+    pub document_id: Uuid,
+    /// How many passages it has in the index.
+    pub chunks: usize,
+}
+
+/// Why a document is not in the index.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// It was deleted, or never there.
+    #[error("there is no document {0}")]
+    NotFound(Uuid),
+    /// There is nothing in it to find.
+    #[error("the document has no text")]
+    Empty,
+    /// No vectors could be made.
+    #[error(transparent)]
+    Embed(#[from] EmbedError),
+    /// The database.
+    #[error(transparent)]
+    Storage(StorageError),
+    /// The chunker broke off.
+    #[error("the document could not be cut into passages: {0}")]
+    Chunker(String),
+}
+
+impl IngestError {
+    /// Whether the same call may succeed later without anybody changing anything. The document is then not marked as
+    /// failed: the caller tries again, and calls [`give_up`] when it will not.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Embed(error) => error.is_transient(),
+            Self::Storage(error) => matches!(error, StorageError::Unavailable(_) | StorageError::Conflict(_)),
+            Self::NotFound(_) | Self::Empty | Self::Chunker(_) => false,
+        }
+    }
+}
+
+/// Cuts the document into passages, embeds them and puts them into the index. It may run twice, also at the same time:
+/// passages are replaced in one transaction, and a document that is ready is left alone.
+///
+/// # Errors
+/// [`IngestError`]. What cannot succeed later is written on the document as its reason for failure.
+pub async fn ingest(
+    storage: &Storage,
+    embedder: &dyn Embedder,
+    chunker: &Chunker,
+    document_id: Uuid,
+) -> Result<IngestReport, IngestError> {
+    let error = match work(storage, embedder, chunker, document_id).await {
+        Ok(report) => return Ok(report),
+        Err(error) => error,
+    };
+    if error.is_transient() || matches!(error, IngestError::NotFound(_)) {
+        return Err(error);
+    }
+    // A second run may have brought the document into the index meanwhile: that counts.
+    match storage.document(document_id).await {
+        Ok(document) if document.state == DocumentState::Ready => Ok(report(document_id, document.chunks)),
+        _ => {
+            give_up(storage, document_id, &error.to_string()).await?;
+            Err(error)
+        }
+    }
+}
+
+/// Marks the document as failed for this reason. A document that was deleted meanwhile needs no mark.
+///
+/// # Errors
+/// [`IngestError::Storage`].
+pub async fn give_up(storage: &Storage, document_id: Uuid, reason: &str) -> Result<(), IngestError> {
+    tracing::warn!(%document_id, reason, "document failed");
+    match storage.mark_failed(document_id, reason).await {
+        Ok(()) | Err(StorageError::NotFound { .. }) => Ok(()),
+        Err(error) => Err(IngestError::Storage(error)),
+    }
+}
+
+async fn work(
+    storage: &Storage,
+    embedder: &dyn Embedder,
+    chunker: &Chunker,
+    document_id: Uuid,
+) -> Result<IngestReport, IngestError> {
+    let stored = |error| match error {
+        StorageError::NotFound { .. } => IngestError::NotFound(document_id),
+        error => IngestError::Storage(error),
+    };
+    let text = storage.document_text(document_id).await.map_err(stored)?;
+    if text.document.state == DocumentState::Ready {
+        return Ok(report(document_id, text.document.chunks));
+    }
+    storage.set_processing(document_id).await.map_err(stored)?;
+    let kind = text_kind(&text.document.media_type);
+    let chunks = cut(chunker.clone(), text.content, kind).await?;
+    if chunks.is_empty() {
+        return Err(IngestError::Empty);
+    }
+    let count = chunks.len();
+    storage.set_progress(document_id, 0, count).await.map_err(stored)?;
+    let mut passages = Vec::with_capacity(count);
+    for step in chunks.chunks(PASSAGES_PER_STEP) {
+        let texts: Vec<String> = step.iter().map(|chunk| chunk.text.clone()).collect();
+        let vectors = embedder.embed(&texts).await?;
+        passages.extend(step.iter().zip(texts).zip(vectors).map(|((chunk, text), embedding)| NewChunk {
+            position: number(chunk.position),
+            text,
+            tokens: number(chunk.tokens),
+            embedding,
+        }));
+        storage.set_progress(document_id, passages.len(), count).await.map_err(stored)?;
+    }
+    storage.replace_chunks(document_id, passages).await.map_err(stored)?;
+    storage.mark_ready(document_id).await.map_err(stored)?;
+    tracing::info!(%document_id, chunks = count, "document ingested");
+    Ok(IngestReport { document_id, chunks: count })
+}
+
+/// Cutting computes; a long text would hold up everything else on its thread.
+async fn cut(chunker: Chunker, text: String, kind: TextKind) -> Result<Vec<Chunk>, IngestError> {
+    let cut = tokio::task::spawn_blocking(move || chunker.chunk(&text, kind));
+    cut.await.map_err(|error| IngestError::Chunker(error.to_string()))
+}
+
+fn text_kind(media_type: &str) -> TextKind {
+    match media_type.split(';').next().unwrap_or_default().trim() {
+        "text/markdown" | "text/x-markdown" => TextKind::Markdown,
+        _ => TextKind::Plain,
+    }
+}
+
+fn number(n: usize) -> i32 {
+    i32::try_from(n).unwrap_or(i32::MAX)
+}
+
+fn report(document_id: Uuid, chunks: i32) -> IngestReport {
+    IngestReport { document_id, chunks: usize::try_from(chunks).unwrap_or_default() }
+}

@@ -1,0 +1,97 @@
+//! One event, from its task's start to its outcome.
+
+use petiole_storage::{Event, EventState, Storage, StorageError};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::registry::{HandlerError, Registry};
+use crate::services::Services;
+
+/// Why an event has no output.
+#[derive(Debug, thiserror::Error)]
+pub enum EventError {
+    /// There is no such event.
+    #[error("there is no event {0}")]
+    NotFound(Uuid),
+    /// It failed for good, and says so itself: now, or in an earlier delivery.
+    #[error("{0}")]
+    Failed(String),
+    /// It may succeed later; it still counts as running. Try again, or call [`give_up`].
+    #[error("{0}")]
+    Transient(HandlerError),
+    /// The outcome could not be stored.
+    #[error(transparent)]
+    Storage(StorageError),
+}
+
+impl EventError {
+    /// Whether the same call may succeed later without anybody changing anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Transient(_) => true,
+            Self::Storage(error) => matches!(error, StorageError::Unavailable(_) | StorageError::Conflict(_)),
+            Self::NotFound(_) | Self::Failed(_) => false,
+        }
+    }
+}
+
+/// Does the work of an event and stores its output, or the reason why there is none. An event that is done is not run
+/// again: its stored outcome is given back.
+///
+/// # Errors
+/// [`EventError`].
+pub async fn process_incoming_event(
+    services: &Services,
+    registry: &Registry,
+    event_id: Uuid,
+) -> Result<Value, EventError> {
+    let storage = &services.storage;
+    let stored = |error| match error {
+        StorageError::NotFound { .. } => EventError::NotFound(event_id),
+        error => EventError::Storage(error),
+    };
+    let begins = storage.mark_running(event_id).await.map_err(stored)?;
+    let event = storage.event(event_id).await.map_err(stored)?;
+    if !begins {
+        tracing::info!(%event_id, "event is done already");
+        return match event.state {
+            EventState::Failed => Err(EventError::Failed(event.error.unwrap_or_default())),
+            _ => Ok(event.output.unwrap_or(Value::Null)),
+        };
+    }
+    let Some(handler) = registry.handler(&event.kind) else {
+        let known: Vec<_> = registry.types().collect();
+        let reason = format!("unknown event type {:?}; known types are: {}", event.kind, known.join(", "));
+        return fail(storage, event_id, reason).await;
+    };
+    match handler.handle(services, &event).await {
+        Ok(output) => {
+            storage.succeed(event_id, output.clone()).await.map_err(stored)?;
+            tracing::info!(%event_id, kind = event.kind, "event succeeded");
+            Ok(output)
+        }
+        Err(error) if error.is_transient() => Err(EventError::Transient(error)),
+        Err(error) => fail(storage, event_id, error.to_string()).await,
+    }
+}
+
+/// Marks the event as failed for this reason: for the caller that will not try again.
+///
+/// # Errors
+/// [`EventError::NotFound`], [`EventError::Storage`].
+pub async fn give_up(storage: &Storage, event_id: Uuid, reason: &str) -> Result<(), EventError> {
+    tracing::warn!(%event_id, reason, "event failed");
+    storage.fail(event_id, reason).await.map_err(|error| match error {
+        StorageError::NotFound { .. } => EventError::NotFound(event_id),
+        error => EventError::Storage(error),
+    })
+}
+
+async fn fail(storage: &Storage, event_id: Uuid, reason: String) -> Result<Value, EventError> {
+    // Delivered twice, and the other one succeeded meanwhile: that counts.
+    if let Ok(Event { state: EventState::Succeeded, output, .. }) = storage.event(event_id).await {
+        return Ok(output.unwrap_or(Value::Null));
+    }
+    give_up(storage, event_id, &reason).await?;
+    Err(EventError::Failed(reason))
+}

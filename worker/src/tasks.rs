@@ -1,0 +1,101 @@
+//! The tasks about documents and events: the doors to [`crate::documents`] and [`crate::events`].
+//!
+//! Both acknowledge late and may run twice: what they do is tied to the document's or the event's id. What may pass (a
+//! database that is away, a busy model server) is retried with growing pauses.
+
+// The macro makes a struct of each function and does not pass the doc comment on.
+#![allow(missing_docs)]
+
+use std::sync::LazyLock;
+
+use celery::prelude::*;
+use petiole_engine::{context, raise};
+use petiole_protocol::TaskException;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::documents::{self, IngestReport};
+use crate::events::{self, Registry};
+use crate::services::{self, Services};
+
+/// Retries of what may pass: with pauses of up to a minute, about half an hour.
+const MAX_RETRIES: u32 = 40;
+
+static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::shipped);
+
+/// Cuts a document into passages, embeds them, puts them into the index.
+#[celery::task(
+    name = "documents.ingest",
+    acks_late = true,
+    max_retries = 40,
+    min_retry_delay = 1,
+    max_retry_delay = 60,
+    retry_for_unexpected = false
+)]
+pub async fn ingest_document(document_id: String) -> TaskResult<IngestReport> {
+    let id = parse_id(&document_id)?;
+    let services = services().await?;
+    if let Err(error) = services.declare_model().await {
+        return Err(match is_last_try() {
+            false => TaskError::ExpectedError(error.to_string()),
+            true => failed(error.to_string()),
+        });
+    }
+    let error = match documents::ingest(&services.storage, services.embedder.as_ref(), &services.chunker, id).await {
+        Ok(report) => return Ok(report),
+        Err(error) => error,
+    };
+    if error.is_transient() && !is_last_try() {
+        return Err(TaskError::ExpectedError(error.to_string()));
+    }
+    if error.is_transient()
+        && let Err(error) = documents::give_up(&services.storage, id, &error.to_string()).await
+    {
+        tracing::warn!(document_id, %error, "the failure cannot be recorded");
+    }
+    Err(failed(error.to_string()))
+}
+
+/// Does the work of an event and stores its output.
+#[celery::task(
+    name = "process_incoming_event",
+    acks_late = true,
+    max_retries = 40,
+    min_retry_delay = 1,
+    max_retry_delay = 60,
+    retry_for_unexpected = false
+)]
+pub async fn process_incoming_event(event_id: String) -> TaskResult<Value> {
+    let id = parse_id(&event_id)?;
+    let services = services().await?;
+    let error = match events::process_incoming_event(&services, &REGISTRY, id).await {
+        Ok(output) => return Ok(output),
+        Err(error) => error,
+    };
+    if error.is_transient() && !is_last_try() {
+        return Err(TaskError::ExpectedError(error.to_string()));
+    }
+    if error.is_transient()
+        && let Err(error) = events::give_up(&services.storage, id, &error.to_string()).await
+    {
+        tracing::warn!(event_id, %error, "the failure cannot be recorded");
+    }
+    Err(failed(error.to_string()))
+}
+
+fn parse_id(text: &str) -> Result<Uuid, TaskError> {
+    Uuid::parse_str(text)
+        .map_err(|_| raise(TaskException::builtin("ValueError", format!("{text:?} is no id: a UUID is wanted"))))
+}
+
+async fn services() -> Result<Services, TaskError> {
+    services::shared().await.map_err(|error| failed(error.to_string()))
+}
+
+fn failed(reason: String) -> TaskError {
+    raise(TaskException::builtin("RuntimeError", reason))
+}
+
+fn is_last_try() -> bool {
+    context().is_some_and(|context| context.message().retries >= MAX_RETRIES)
+}
