@@ -164,6 +164,19 @@ impl Storage {
         .await
     }
 
+    /// Whether the message of this task waits.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`](crate::StorageError::Unavailable).
+    pub async fn outbox_has_task(&self, task_id: &str) -> Result<bool> {
+        within(OPERATION, async {
+            let sql = "SELECT 1 AS one FROM outbox WHERE task_id = $1 LIMIT 1";
+            let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, [task_id.into()]);
+            Ok(self.db.query_one_raw(statement).await?.is_some())
+        })
+        .await
+    }
+
     /// Listens for new messages, on a connection of its own out of the pool.
     ///
     /// # Errors

@@ -73,6 +73,10 @@ async fn a_failed_message_stays_and_lets_others_pass() {
         .await
         .unwrap();
     assert_eq!((last.published, *attempts.lock().unwrap()), (1, 2));
+    let waiting = message("waits");
+    storage.create_event(new_event(), waiting.clone(), None).await.unwrap();
+    assert!(storage.outbox_has_task(&waiting.task_id).await.unwrap());
+    assert!(!storage.outbox_has_task("another").await.unwrap());
 }
 
 #[tokio::test]
