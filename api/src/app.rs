@@ -18,7 +18,7 @@ use crate::{relay, task_names};
 
 /// The whole API as one endpoint.
 pub fn routes(state: &State) -> impl Endpoint<Output = Response> + use<> {
-    let (service, description) = spec::service(Operations::default());
+    let (service, description) = spec::service(Operations::default(), state.keys.are());
     let methods = Methods::new(&description);
     let pages = spec::pages(&service, &description);
     Route::new()

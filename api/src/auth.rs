@@ -7,6 +7,7 @@ use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 
 use crate::problem::Problem;
+use crate::spec::KeysAre;
 
 /// The keys that open the API, as hashes; none: everything is open.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +29,10 @@ impl Keys {
     /// These keys. The texts are not kept.
     pub fn new(keys: &[ApiKey]) -> Self {
         Self(keys.iter().map(|key| (hash(key.key.expose_secret()), key.scope)).collect())
+    }
+
+    pub(crate) fn are(&self) -> KeysAre {
+        if self.0.is_empty() { KeysAre::Ignored } else { KeysAre::Needed }
     }
 
     /// Whose request this is, when it may be done.

@@ -44,8 +44,8 @@ pub(crate) struct Document {
     /// What went wrong this time.
     detail: String,
     /// The fields that are wrong, when fields are.
-    #[oai(skip_serializing_if_is_empty)]
-    errors: Vec<FieldError>,
+    #[oai(skip_serializing_if_is_none)]
+    errors: Option<Vec<FieldError>>,
     /// The request's id, by which it is found in the logs.
     request_id: String,
 }
@@ -57,7 +57,7 @@ impl Example for Document {
             title: "Unprocessable Entity".into(),
             status: 422,
             detail: "the request has 1 error: text is missing".into(),
-            errors: vec![FieldError::new("text", "is missing")],
+            errors: Some(vec![FieldError::new("text", "is missing")]),
             request_id: "0199c1c4-6a5e-7c33-9a55-0242ac120002".into(),
         }
     }
@@ -173,7 +173,7 @@ impl Problem {
             title: self.status.canonical_reason().unwrap_or("Error").into(),
             status: self.status.as_u16(),
             detail: self.detail.clone(),
-            errors: self.errors.clone(),
+            errors: (!self.errors.is_empty()).then(|| self.errors.clone()),
             request_id: request_id.to_owned(),
         };
         let mut response = Response::builder().status(self.status).header(header::CONTENT_TYPE, CONTENT_TYPE);

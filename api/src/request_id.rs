@@ -2,10 +2,10 @@
 //! place where every error gets its form and every request its line in the log.
 
 use std::panic::AssertUnwindSafe;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use poem::http::{HeaderValue, StatusCode};
+use poem::http::{HeaderValue, StatusCode, header};
 use poem::{Endpoint, IntoResponse, Middleware, Request, Response};
 use tracing::Instrument;
 use uuid::Uuid;
@@ -17,6 +17,10 @@ use crate::spec::Methods;
 pub const HEADER: &str = "x-request-id";
 /// Longer ids are not taken over.
 const LONGEST: usize = 128;
+/// Bodies up to this size are read in any case.
+const SMALL: usize = 64 << 10;
+/// How long a client may take to send such a body.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The id of the request, in its extensions.
 #[derive(Clone, Debug)]
@@ -39,6 +43,19 @@ impl<'a> poem::FromRequest<'a> for RequestId {
     async fn from_request(request: &'a Request, _: &mut poem::RequestBody) -> poem::Result<Self> {
         Ok(request.extensions().get::<Self>().cloned().unwrap_or_else(|| Self::of(request)))
     }
+}
+
+/// A small body is read before anything is decided: a request that is refused unread would cost the client its connection,
+/// and with it perhaps the answer.
+async fn buffered(mut request: Request) -> Request {
+    let length =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if length.is_some_and(|length| (1..=SMALL).contains(&length)) {
+        let read = tokio::time::timeout(PATIENCE, request.take_body().into_bytes_limit(SMALL)).await;
+        // what did not arrive is missing in the body, which then is no JSON
+        request.set_body(read.ok().and_then(Result::ok).unwrap_or_default());
+    }
+    request
 }
 
 /// Gives requests their id, errors their form, and the log its lines.
@@ -70,6 +87,7 @@ impl<E: Endpoint> Endpoint for WithRequestId<E> {
         let span = tracing::info_span!("request", request_id = %id.0, %method, path);
         let begun = Instant::now();
         async {
+            let request = buffered(request).await;
             let answer = AssertUnwindSafe(self.endpoint.call(request)).catch_unwind().await;
             let problem = match answer {
                 Ok(Ok(response)) => Err(response.into_response()),

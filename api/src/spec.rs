@@ -11,8 +11,17 @@ use serde_json::{Map, Value, json};
 /// Redoc's page asks a font server; the system's fonts do as well, and work without a network.
 const FONTS: &str = "fonts.googleapis.com";
 
+/// Whether the API asks for keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeysAre {
+    /// Every request under `/v1` needs one.
+    Needed,
+    /// There are none: development.
+    Ignored,
+}
+
 /// The service of these operations, and its completed description.
-pub(crate) fn service<T: OpenApi + Clone>(operations: T) -> (OpenApiService<T, ()>, Arc<str>) {
+pub(crate) fn service<T: OpenApi + Clone>(operations: T, keys: KeysAre) -> (OpenApiService<T, ()>, Arc<str>) {
     let license = LicenseObject::new("MIT OR Apache-2.0").url("https://spdx.org/licenses/MIT.html");
     let service = OpenApiService::new(operations, "Petiole", env!("CARGO_PKG_VERSION"))
         .description(
@@ -23,7 +32,7 @@ pub(crate) fn service<T: OpenApi + Clone>(operations: T) -> (OpenApiService<T, (
         .server("/");
     let derived = service.spec();
     let completed = match serde_json::from_str(&derived) {
-        Ok(document) => complete(document).to_string(),
+        Ok(document) => complete(document, keys).to_string(),
         Err(_) => derived,
     };
     (service, completed.into())
@@ -50,7 +59,7 @@ pub(crate) fn pages<T: OpenApi + Clone + Send + Sync + 'static>(
 
 /// Adds what poem-openapi has no words for: the two ways to give a key, which fields may be null, and that unknown fields
 /// are refused.
-fn complete(mut document: Value) -> Value {
+fn complete(mut document: Value, keys: KeysAre) -> Value {
     document["openapi"] = json!("3.0.3");
     document["components"]["securitySchemes"] = json!({
         "bearer": {"type": "http", "scheme": "bearer", "description": "A key of `API_KEYS`. Not needed in development."},
@@ -59,7 +68,7 @@ fn complete(mut document: Value) -> Value {
     if let Some(paths) = document["paths"].as_object_mut() {
         for (path, item) in paths.iter_mut() {
             for operation in item.as_object_mut().into_iter().flat_map(Map::values_mut) {
-                complete_operation(path, operation);
+                complete_operation(path, operation, keys);
             }
         }
     }
@@ -71,8 +80,12 @@ fn complete(mut document: Value) -> Value {
     document
 }
 
-fn complete_operation(path: &str, operation: &mut Value) {
-    operation["security"] = if path.starts_with("/v1/") { json!([{"bearer": []}, {"api_key": []}]) } else { json!([]) };
+fn complete_operation(path: &str, operation: &mut Value, keys: KeysAre) {
+    operation["security"] = match (path.starts_with("/v1/"), keys) {
+        (false, _) => json!([]),
+        (true, KeysAre::Needed) => json!([{"bearer": []}, {"api_key": []}]),
+        (true, KeysAre::Ignored) => json!([{}, {"bearer": []}, {"api_key": []}]),
+    };
     if operation["description"].is_null() {
         operation["description"] = operation["summary"].clone();
     }

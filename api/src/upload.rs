@@ -9,7 +9,7 @@ use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use serde_json::{Map, Value};
 
 use crate::body::{self, Body, content_type, media_type};
-use crate::problem::Problem;
+use crate::problem::{FieldError, Problem};
 use crate::routes::documents::DocumentRequest;
 use crate::state::State;
 
@@ -87,7 +87,7 @@ async fn read_form(request: &Request, bytes: Vec<u8>) -> Result<DocumentBody, Pr
     let unreadable = |error: poem::Error| Problem::from_error(&error);
     let mut whole = RequestBody::new(PoemBody::from(bytes));
     let mut form = <Multipart as FromRequest>::from_request(request, &mut whole).await.map_err(unreadable)?;
-    let (mut fields, mut file) = (Map::new(), None);
+    let (mut fields, mut file, mut unknown) = (Map::new(), None, Vec::new());
     while let Some(field) = form.next_field().await.map_err(|error| unreadable(error.into()))? {
         let name = field.name().unwrap_or_default().to_owned();
         if name == "file" {
@@ -100,7 +100,9 @@ async fn read_form(request: &Request, bytes: Vec<u8>) -> Result<DocumentBody, Pr
             continue;
         }
         if !FIELDS.contains(&name.as_str()) {
-            return Err(Problem::field(name, format!("is not known here; known are file, {}", FIELDS.join(", "))));
+            let message = format!("is not known here; known are file, {}", FIELDS.join(", "));
+            unknown.push(FieldError::new(name, message));
+            continue;
         }
         let text = field.text().await.map_err(|error| unreadable(error.into()))?;
         let value = match name.as_str() {
@@ -112,7 +114,10 @@ async fn read_form(request: &Request, bytes: Vec<u8>) -> Result<DocumentBody, Pr
         };
         fields.insert(name, value);
     }
-    let (text, media_type) = file.ok_or_else(|| Problem::field("file", "is missing"))?;
+    if file.is_none() {
+        unknown.push(FieldError::new("file", "is missing"));
+    }
+    let Some((text, media_type)) = file.filter(|_| unknown.is_empty()) else { return Err(Problem::fields(unknown)) };
     if text.trim().is_empty() {
         return Err(Problem::field("file", "holds no text"));
     }

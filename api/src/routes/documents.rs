@@ -293,7 +293,7 @@ impl Documents {
     ) -> Answer<Json<DocumentPage>, List> {
         refuse_null("collection", collection.0.as_deref())?;
         let filter = DocumentFilter { collection: collection.0, state: in_state.0.map(Into::into) };
-        let after = cursor.0.as_deref().map(Cursor::decode).transpose()?;
+        let after = cursor.0.as_deref().filter(|cursor| !cursor.is_empty()).map(Cursor::decode).transpose()?;
         let page = state.storage.documents(&filter, after, limit.0).await?;
         Ok(Json(DocumentPage {
             items: page.items.into_iter().map(Into::into).collect(),

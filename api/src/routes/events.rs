@@ -207,7 +207,7 @@ impl Events {
     ) -> Answer<Json<EventPage>, List> {
         refuse_null("type", kind.0.as_deref())?;
         let filter = EventFilter { kind: kind.0, state: in_state.0.map(Into::into) };
-        let after = cursor.0.as_deref().map(Cursor::decode).transpose()?;
+        let after = cursor.0.as_deref().filter(|cursor| !cursor.is_empty()).map(Cursor::decode).transpose()?;
         let page = state.storage.events(&filter, after, limit.0).await?;
         Ok(Json(EventPage {
             items: page.items.into_iter().map(Into::into).collect(),
