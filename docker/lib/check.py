@@ -123,7 +123,7 @@ def flower(url):
 def worker(pid):
     from celery import Celery
     app = Celery(broker=os.environ["CELERY_BROKER_URL"], set_as_current=False)
-    found = app.control.inspect(timeout=2).stats() or {}
+    found = app.control.inspect(timeout=1).stats() or {}
     pids = {name: stats.get("pid") for name, stats in found.items() if isinstance(stats, dict)}
     if pid in pids.values():
         return 0
