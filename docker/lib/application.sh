@@ -4,9 +4,6 @@
 
 FLOWER_REQUIREMENTS=$ROOT/docker/lib/requirements.txt
 
-# Settings by which a running API or worker is told from one that has to be started anew.
-SETTINGS='^(ACCEPT|AI|ALLOWED|API|APP|BEAT|BROKER|CACHE|CELERY|CHUNK|CONTROL|DATABASE|EMBEDDING|ENABLE|EVENT|GLOBAL|LANGUAGE|LOG|MODEL|OPENAI|OUTBOX|PETIOLE|POSTGRES|REDIS|REDBEAT|RESULT|RUST|SEARCH|SECURITY|TASK|TIMEZONE|VISIBILITY|WORKER)(_[A-Z0-9_]*)?='
-
 settings_print() { { env -0 | grep -zE "$SETTINGS" || true; } | sort -z | sha256sum | cut -d' ' -f1; }
 
 # build_programs: sets nothing; leaves the programs in docker/.data/bin, replaced only when they changed

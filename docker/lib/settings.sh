@@ -10,6 +10,10 @@ LOGS=$DATA/logs
 RUN=$DATA/run
 SECRETS=$ROOT/docker/.env
 
+# Names of settings that the API and the worker read. A change of one of them is a reason to start them anew.
+# shellcheck disable=SC2034
+SETTINGS='^(ACCEPT|AI|ALLOWED|API|APP|BEAT|BROKER|CACHE|CELERY|CHUNK|CONTROL|DATABASE|EMBEDDING|ENABLE|EVENT|GLOBAL|LANGUAGE|LOG|MODEL|OPENAI|OUTBOX|PETIOLE|POSTGRES|REDIS|REDBEAT|RESULT|RUST|SEARCH|SECURITY|TASK|TIMEZONE|VISIBILITY|WORKER)(_[A-Z0-9_]*)?='
+
 say() { printf '%s\n' "$*"; }
 warn() { printf '%s\n' "$*" >&2; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
@@ -115,6 +119,18 @@ load_settings() {
     [ -n "${!name:-}" ] || die "$name is empty; set it in docker/.env (or delete docker/.env: the next start makes a new one)"
     export "${name?}"
   done
+  [ "$APP_ENV" = development ] || check_secrets
+}
+
+# check_secrets: outside development no secret may be short or well known
+check_secrets() {
+  local name value weak=()
+  for name in POSTGRES_PASSWORD REDIS_PASSWORD API_KEYS FLOWER_BASIC_AUTH; do
+    value=${!name:-}
+    [ "$name" != FLOWER_BASIC_AUTH ] || value=${value#*:}
+    if [ ${#value} -lt 12 ] || grep -qiE 'change.?(me|this|it)|replace.?(me|this)|placeholder|example|your.?(pass|secret|key)' <<<"$value"; then weak+=("$name"); fi
+  done
+  [ ${#weak[@]} = 0 ] || die "$APP_ENV needs random secrets of at least 12 characters; too weak: ${weak[*]}. Set them in docker/.env"
 }
 
 # local_urls: the URLs of a stack on this machine, unless others were given
@@ -138,7 +154,6 @@ engine_there() {
 
 # compose ARGUMENTS…: docker compose with the files of this environment
 compose() {
-  local files=(-f "$ROOT/docker/compose.yml")
-  [ ! -f "$ROOT/docker/compose.$APP_ENV.yml" ] || files+=(-f "$ROOT/docker/compose.$APP_ENV.yml")
-  docker compose --project-directory "$ROOT/docker" -p "${COMPOSE_PROJECT_NAME:-petiole}" "${files[@]}" "$@"
+  docker compose --project-directory "$ROOT/docker" -p "${COMPOSE_PROJECT_NAME:-petiole}" --env-file "$ROOT/.env.$APP_ENV" --env-file "$SECRETS" \
+    -f "$ROOT/docker/docker-compose.yml" -f "$ROOT/docker/docker-compose.$APP_ENV.yml" "$@"
 }
