@@ -5,7 +5,7 @@
 set -euo pipefail
 
 program=${1:?usage: watch-and-run PROGRAM}
-own=/tmp/$program
+own=/programs/$program
 child=
 
 # What a build depends on: names, times and sizes.
