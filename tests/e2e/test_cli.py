@@ -96,7 +96,7 @@ def test_reserved(client, inspect, busy):
 
 
 def test_scheduled_then_revoked(client, inspect, celery_command, events, worker):
-    result = client.send("demo.echo", "later", countdown=120)
+    result = client.send("demo.echo", "later", countdown=15)
     events.wait_for(uuid=result.id, type="task-received")
     rows = [row for row in inspect("scheduled") if row["request"]["id"] == result.id]
     assert len(rows) == 1 and rows[0]["request"]["name"] == "demo.echo" and rows[0]["eta"] and "priority" in rows[0]
