@@ -1,1 +1,20 @@
-//! placeholder
+//! The producer's side of Celery: what `celery.Celery` is to a Python caller.
+//!
+//! | module | what it does | Celery's own |
+//! |---|---|---|
+//! | [`client`] | send tasks, read and await results | celery.app.base, celery.result |
+//! | [`send`] | one call of a task, and the message it becomes | celery.app.task: apply_async |
+//! | [`canvas`] | chains, groups, chords: which messages they become | celery.canvas |
+//! | [`control`] | ask and steer workers | celery.app.control |
+
+pub mod canvas;
+pub mod client;
+pub mod control;
+mod error;
+pub mod send;
+
+pub use canvas::{Handle, Plan, Planner, Step};
+pub use client::{Client, ClientConfig, Prepared, SentTask};
+pub use error::ClientError;
+pub use petiole_protocol::{Map, Signature, State, TaskException, TaskMeta};
+pub use send::{Expires, TaskSend};

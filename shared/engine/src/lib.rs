@@ -1,1 +1,53 @@
-//! placeholder
+//! A Celery worker.
+//!
+//! | module | what it does | Celery's own |
+//! |---|---|---|
+//! | [`app`] | tasks and settings, and the run of a worker | celery.app, celery.apps.worker |
+//! | [`task`] | what a task is: trait, options, how a run ends | celery.app.task |
+//! | [`context`] | what a running task can do | celery.app.task: Task.request and methods |
+//! | [`rusty`] | the door for `#[celery::task]` functions | |
+//! | [`config`], [`cli`] | settings by Celery's names, flags of `celery worker` | celery.app.defaults, celery.bin.worker |
+//! | `worker` | what all parts of a running worker share | celery.worker.worker |
+//! | `consumer` | connection, fetching, receiving | celery.worker.consumer |
+//! | `qos` | prefetch | kombu.transport.virtual: QoS |
+//! | `request` | one delivery, from received to settled | celery.worker.request |
+//! | `pool` | who runs when | celery.concurrency |
+//! | `timer` | eta | kombu.asynchronous.timer |
+//! | `trace` | run it, classify how it ended | celery.app.trace |
+//! | `outcome` | what follows from how it ended | celery.backends.base, celery.worker.request |
+//! | `canvas` | callbacks, chains, chords, errbacks | celery.app.trace, celery.backends |
+//! | `events`, `heartbeat` | what monitors see | celery.events, celery.worker.heartbeat |
+//! | `control` | remote control, one function a command | celery.worker.control |
+//! | `gossip` | other workers: mingle, their clocks | celery.worker.consumer: mingle, gossip |
+//! | `state` | requests at hand, revoked ids, totals | celery.worker.state |
+//! | `shutdown` | warm and cold | celery.apps.worker |
+//! | `builtins` | celery.map, starmap, chunks, accumulate, … | celery.app.builtins |
+
+pub mod app;
+mod builtins;
+mod canvas;
+pub mod cli;
+mod clock;
+pub mod config;
+mod consumer;
+pub mod context;
+mod control;
+mod events;
+mod gossip;
+mod heartbeat;
+mod outcome;
+mod pool;
+mod qos;
+mod request;
+pub mod rusty;
+mod shutdown;
+mod state;
+pub mod task;
+mod timer;
+mod trace;
+mod worker;
+
+pub use app::{App, AppBuilder, EngineError};
+pub use config::WorkerConfig;
+pub use context::{Context, context, raise};
+pub use task::{Fault, Task, TaskOptions};

@@ -1,1 +1,35 @@
-//! placeholder
+//! Celery's documents, as types. Pure: no I/O, no clock, no runtime.
+//!
+//! | module | what it holds | Celery's / kombu's own |
+//! |---|---|---|
+//! | [`envelope`] | what lies in a Redis list or travels on a channel | kombu.transport.virtual.base |
+//! | [`serializer`] | content types, JSON as Python writes and reads it | kombu.serialization |
+//! | [`message`] | a task message, protocol 1 and 2 | celery.app.amqp, celery.worker.request |
+//! | [`signature`] | a task to be called: the canvas' building block | celery.canvas |
+//! | [`result`] | what the result backend stores | celery.backends.base |
+//! | [`exception`] | an exception, such that Python gets its class back | celery.utils.serialization |
+//! | [`event`] | what Flower listens to | celery.events |
+//! | [`pidbox`] | remote control: requests and replies | kombu.pidbox |
+//! | [`repr`] | Python's notation of values, for logs and monitors | celery.utils.saferepr |
+//! | [`time`] | eta and expires | celery.utils.iso8601 |
+
+pub mod envelope;
+pub mod event;
+pub mod exception;
+pub mod message;
+pub mod pidbox;
+pub mod repr;
+pub mod result;
+pub mod serializer;
+pub mod signature;
+pub mod time;
+
+pub use envelope::{Envelope, Properties};
+pub use exception::TaskException;
+pub use message::{Embed, TaskMessage, TimeLimits};
+pub use result::{State, TaskMeta};
+pub use serializer::DecodeError;
+pub use signature::Signature;
+
+/// A JSON object, in the order of its keys.
+pub type Map = serde_json::Map<String, serde_json::Value>;

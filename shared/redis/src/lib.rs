@@ -1,1 +1,29 @@
-//! placeholder
+//! Where Celery's documents live on Redis: kombu's keys and formats, made safe.
+//!
+//! | module | what it does | kombu's / Celery's own |
+//! |---|---|---|
+//! | [`connection`] | connections that come back by themselves | kombu.transport.redis: Channel |
+//! | [`keys`] | names of lists, sets and channels | kombu.transport.redis |
+//! | [`broker`] | publish, acknowledge, give back, bindings | Channel, QoS |
+//! | [`consumer`] | fetch without a window in which a message is nowhere | Channel._brpop_start/_read |
+//! | [`claims`] | who holds what, and what becomes of a dead worker's messages | QoS.restore_visible |
+//! | [`backend`] | results | celery.backends.redis |
+//! | [`chord`] | chord counting | celery.backends.redis |
+//! | [`fanout`] | channels: events and remote control | kombu.pidbox, celery.events |
+
+pub mod backend;
+pub mod broker;
+pub mod chord;
+pub mod claims;
+pub mod connection;
+pub mod consumer;
+mod error;
+pub mod fanout;
+pub mod keys;
+mod scripts;
+
+pub use backend::Backend;
+pub use broker::Broker;
+pub use connection::{Connector, redacted};
+pub use error::RedisError;
+pub use keys::Keys;

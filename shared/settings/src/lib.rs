@@ -1,1 +1,36 @@
-//! placeholder
+//! Every setting of Petiole, from the environment, checked all at once; and logging, set up once.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`reader`] | [`Reader`]: typed values out of environment variables, collecting every problem |
+//! | [`url`] | connection URLs: made from their parts, shown without their passwords |
+//! | [`secrets`] | which secrets are too weak to start with outside development |
+//! | [`api`], [`ai`], [`log`] | the settings of one concern each |
+//! | [`telemetry`] | `tracing` to standard error |
+//!
+//! ```
+//! use petiole_settings::{AppEnv, Reader, Role, Settings};
+//!
+//! let mut reader = Reader::from_map([("REDIS_PASSWORD", "not a real one")]);
+//! let settings = Settings::read(&mut reader, Role::Worker);
+//! reader.finish()?;
+//! assert_eq!(settings.app_env, AppEnv::Development);
+//! # Ok::<(), petiole_settings::SettingsError>(())
+//! ```
+
+pub mod ai;
+pub mod api;
+pub mod log;
+pub mod reader;
+pub mod secrets;
+pub mod telemetry;
+pub mod url;
+
+mod settings;
+
+pub use ai::AiSettings;
+pub use api::{ApiKey, ApiSettings, KeyScope};
+pub use log::{LogFormat, LogSettings};
+pub use reader::{Problem, Reader, SettingsError};
+pub use settings::{AppEnv, Role, Settings};
+pub use url::redacted_url;

@@ -1,0 +1,213 @@
+//! Sending tasks, reading and awaiting results (celery.app.base, celery.result).
+
+use std::time::Duration;
+
+use chrono::Utc;
+use petiole_protocol::{TaskMessage, TaskMeta};
+use petiole_redis::{Backend, Broker, Connector};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::canvas::{Plan, Step};
+use crate::error::ClientError;
+use crate::send::TaskSend;
+
+/// How long a sent task is remembered: as long as a result (`result_expires`).
+const REMEMBERED: Duration = Duration::from_secs(86_400);
+
+/// Where the client finds its broker and its results.
+#[derive(Clone)]
+pub struct ClientConfig {
+    /// `redis://…` of the broker.
+    pub broker_url: String,
+    /// `redis://…` of the result backend.
+    pub result_backend: String,
+    /// The queue of tasks that name none (`task_default_queue`).
+    pub default_queue: String,
+    /// How long results and chord counts are kept (`result_expires`).
+    pub result_expires: Duration,
+    /// `global_keyprefix` of the broker's transport options.
+    pub global_keyprefix: String,
+}
+
+impl ClientConfig {
+    /// Celery's defaults.
+    pub fn new(broker_url: impl Into<String>, result_backend: impl Into<String>) -> Self {
+        Self {
+            broker_url: broker_url.into(),
+            result_backend: result_backend.into(),
+            default_queue: "celery".into(),
+            result_expires: Duration::from_secs(86_400),
+            global_keyprefix: String::new(),
+        }
+    }
+}
+
+/// Sends tasks and reads results. Cheap to clone. Connects when first used, and comes back by itself.
+#[derive(Clone)]
+pub struct Client {
+    pub(crate) broker: Broker,
+    pub(crate) backend: Backend,
+    default_queue: String,
+    result_expires: Duration,
+}
+
+/// A message that is ready to be published, by whoever keeps it meanwhile (an outbox).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Prepared {
+    /// The task's id.
+    pub task_id: String,
+    /// The task's name.
+    pub name: String,
+    /// The queue it goes to.
+    pub queue: String,
+    /// Its priority.
+    pub priority: u8,
+    /// The envelope's JSON text.
+    pub envelope: String,
+}
+
+/// What is remembered of a task that was sent, so that one that waits can be told from one that nobody knows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SentTask {
+    /// The task's name.
+    pub name: String,
+    /// The queue it went to.
+    pub queue: String,
+}
+
+impl Client {
+    /// A client. Connects to nothing yet.
+    ///
+    /// # Errors
+    /// A URL that cannot be read.
+    pub fn new(config: ClientConfig) -> Result<Self, ClientError> {
+        let connector = Connector::new(&config.broker_url)?.with_prefix(&config.global_keyprefix);
+        Ok(Self {
+            broker: Broker::new(&connector)?,
+            backend: Backend::new(&Connector::new(&config.result_backend)?)?,
+            default_queue: config.default_queue,
+            result_expires: config.result_expires,
+        })
+    }
+
+    /// The broker's commands, for what is not here.
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// The result backend.
+    pub fn backend(&self) -> &Backend {
+        &self.backend
+    }
+
+    /// Makes the message of a call and sends nothing.
+    ///
+    /// # Errors
+    /// [`ClientError::Invalid`] with the argument's name.
+    pub fn prepare(&self, task: TaskSend) -> Result<Prepared, ClientError> {
+        let queue = task.queue.clone().unwrap_or_else(|| self.default_queue.clone());
+        let message = task.message(&queue, Utc::now())?;
+        Ok(prepared(&message, queue))
+    }
+
+    /// Publishes a prepared message, and remembers that it was sent.
+    ///
+    /// # Errors
+    /// Redis is away: the message may or may not be there. The same message has the same id, wherever it goes twice.
+    pub async fn publish(&self, prepared: &Prepared) -> Result<(), ClientError> {
+        let sent = SentTask { name: prepared.name.clone(), queue: prepared.queue.clone() };
+        let mut pipe = redis::pipe();
+        pipe.atomic();
+        pipe.lpush(self.broker.keys().list(&prepared.queue, i64::from(prepared.priority)), &prepared.envelope).ignore();
+        pipe.set_ex(self.broker.keys().sent(&prepared.task_id), json!(sent).to_string(), REMEMBERED.as_secs()).ignore();
+        let done: Result<(), redis::RedisError> = pipe.query_async(&mut self.broker.connection()).await;
+        Ok(done.map_err(petiole_redis::RedisError::from)?)
+    }
+
+    /// Sends a task and gives its id.
+    ///
+    /// # Errors
+    /// As [`Client::prepare`] and [`Client::publish`].
+    pub async fn send(&self, task: TaskSend) -> Result<String, ClientError> {
+        let prepared = self.prepare(task)?;
+        self.publish(&prepared).await?;
+        Ok(prepared.task_id)
+    }
+
+    /// Carries out the plan of a canvas, step by step in order.
+    ///
+    /// # Errors
+    /// Redis is away: the steps up to some point were carried out.
+    pub async fn execute(&self, plan: &Plan) -> Result<(), ClientError> {
+        for step in &plan.steps {
+            match step {
+                Step::Send { message, queue } => {
+                    let text = message.encode(Uuid::new_v4().to_string()).to_text();
+                    self.broker.publish(queue, message.properties.priority, &text).await?;
+                }
+                Step::ChordSize { group_id, size } => {
+                    self.backend.set_chord_size(group_id, *size, self.result_expires).await?;
+                }
+                Step::SaveGroup { group_id, tuple } => {
+                    self.backend.save_group(group_id, tuple, self.result_expires).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The stored result of a task; none: it waits, runs, or is unknown.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn task_meta(&self, task_id: &str) -> Result<Option<TaskMeta>, ClientError> {
+        Ok(self.backend.get(task_id).await?)
+    }
+
+    /// Waits for a final state, at most for `timeout`; then gives what is stored.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn wait(&self, task_id: &str, timeout: Duration) -> Result<Option<TaskMeta>, ClientError> {
+        Ok(self.backend.wait(task_id, timeout).await?)
+    }
+
+    /// What is remembered of a task that this or another client sent.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn sent(&self, task_id: &str) -> Result<Option<SentTask>, ClientError> {
+        let text: Result<Option<String>, redis::RedisError> =
+            redis::AsyncCommands::get(&mut self.broker.connection(), self.broker.keys().sent(task_id)).await;
+        let text = text.map_err(petiole_redis::RedisError::from)?;
+        Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
+    }
+
+    /// The lengths of a queue's lists, by priority step 0, 3, 6, 9.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn queue_lengths(&self, queue: &str) -> Result<[u64; 4], ClientError> {
+        Ok(self.broker.queue_lengths(queue).await?)
+    }
+
+    /// Asks Redis for a sign of life.
+    ///
+    /// # Errors
+    /// It gives none.
+    pub async fn ping(&self) -> Result<(), ClientError> {
+        Ok(self.broker.ping().await?)
+    }
+}
+
+fn prepared(message: &TaskMessage, queue: String) -> Prepared {
+    Prepared {
+        task_id: message.id.clone(),
+        name: message.task.clone(),
+        queue,
+        priority: message.properties.priority.clamp(0, 9) as u8,
+        envelope: message.encode(Uuid::new_v4().to_string()).to_text(),
+    }
+}

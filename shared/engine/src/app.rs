@@ -1,0 +1,202 @@
+//! An application's tasks, and the run of a worker (celery.app, celery.apps.worker).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use petiole_client::{Client, ClientConfig, ClientError};
+use petiole_redis::broker::Side;
+use petiole_redis::{Connector, RedisError};
+use serde::Serialize;
+use tracing::{info, warn};
+
+use crate::config::WorkerConfig;
+use crate::events::Events;
+use crate::request::{Cancel, Phase};
+use crate::rusty::{self, Rusty, SharedApp};
+use crate::task::Task;
+use crate::worker::{Parts, Worker};
+
+/// How long a cold shutdown waits for tasks that were ended.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Why a worker cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Two tasks of one name.
+    #[error("two tasks are named {0:?}: give one of them another name")]
+    TwoTasks(String),
+    /// A URL that cannot be read.
+    #[error(transparent)]
+    Redis(#[from] RedisError),
+    /// The same, by the client.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// Signals cannot be listened to, or no loopback socket can be had.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+/// An application: its tasks.
+pub struct App {
+    tasks: BTreeMap<String, Arc<dyn Task>>,
+    rusty: SharedApp,
+}
+
+/// Collects tasks.
+#[derive(Default)]
+pub struct AppBuilder {
+    tasks: Vec<Arc<dyn Task>>,
+    rusty: SharedApp,
+}
+
+impl AppBuilder {
+    /// Adds a `#[celery::task]` function.
+    pub fn task<T>(mut self) -> Self
+    where
+        T: celery::task::Task + 'static,
+        T::Returns: Serialize,
+    {
+        self.tasks.push(Arc::new(Rusty::<T>::new(self.rusty.clone())));
+        self
+    }
+
+    /// Adds a task that implements the engine's own trait.
+    pub fn register(mut self, task: impl Task) -> Self {
+        self.tasks.push(Arc::new(task));
+        self
+    }
+
+    /// The application.
+    ///
+    /// # Errors
+    /// Two tasks of one name.
+    pub fn build(self) -> Result<App, EngineError> {
+        let mut tasks = BTreeMap::new();
+        for task in self.tasks.into_iter().chain(crate::builtins::all()) {
+            if tasks.insert(task.name().to_owned(), task.clone()).is_some() {
+                return Err(EngineError::TwoTasks(task.name().to_owned()));
+            }
+        }
+        Ok(App { tasks, rusty: self.rusty })
+    }
+}
+
+impl App {
+    /// Collects tasks.
+    pub fn builder() -> AppBuilder {
+        AppBuilder::default()
+    }
+
+    /// The names of the tasks.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tasks.keys().map(String::as_str)
+    }
+
+    /// Runs a worker until it is told to stop: by a signal, or by the control command `shutdown`.
+    ///
+    /// # Errors
+    /// Settings with which it cannot start. A Redis that is away is waited for.
+    pub async fn run(self, config: WorkerConfig, broker_url: &str, result_backend: &str) -> Result<(), EngineError> {
+        let connector = Connector::new(broker_url)?.with_prefix(&config.global_keyprefix);
+        let mut client_config = ClientConfig::new(broker_url, result_backend);
+        client_config.default_queue.clone_from(&config.default_queue);
+        client_config.result_expires = config.result_expires;
+        client_config.global_keyprefix.clone_from(&config.global_keyprefix);
+        let client = Client::new(client_config)?;
+        let celery = rusty::app(&config.node_name(), &config.default_queue, client.clone()).await?;
+        // Set only here, and run consumes the app: it cannot be there already.
+        let _ = self.rusty.set(celery);
+        let clock = Arc::default();
+        let node = config.node_name();
+        let events = Events::start(client.broker().clone(), &node, Arc::clone(&clock), config.send_task_events);
+        let worker = Arc::new(Worker::new(Parts { config, tasks: self.tasks, client, connector, clock, events }));
+        crate::trace::watch_panics();
+        worker.shutdown.listen()?;
+        banner(&worker);
+
+        let mut background = vec![
+            tokio::spawn(crate::control::listen(worker.clone())),
+            tokio::spawn(crate::heartbeat::keep_claims(worker.clone())),
+        ];
+        if !worker.config.without_heartbeat {
+            background.push(tokio::spawn(crate::heartbeat::beat(worker.clone())));
+        }
+        if !worker.config.without_mingle {
+            background.push(tokio::spawn(crate::gossip::mingle(worker.clone())));
+        }
+        crate::consumer::consume(worker.clone()).await;
+        finish(&worker).await;
+        background.iter().for_each(tokio::task::JoinHandle::abort);
+        say_goodbye(&worker).await;
+        info!("worker: {} is gone", worker.node);
+        Ok(())
+    }
+}
+
+/// What has not begun goes back to its queue; what runs may finish, or is ended.
+async fn finish(worker: &Arc<Worker>) {
+    worker.pool.clear();
+    let waiting =
+        worker.state.requests(|request| !matches!(request.phase(), Phase::Active(_)) && !request.is_settled());
+    if !waiting.is_empty() {
+        info!("Restoring {} unacknowledged message(s)", waiting.len());
+        crate::outcome::give_back(worker, &waiting, Side::Next).await;
+    }
+    let all_done = async {
+        while worker.pool.running() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        () = all_done => return,
+        () = worker.shutdown.wait_cold() => {}
+    }
+    let running = || worker.state.requests(|request| matches!(request.phase(), Phase::Active(_)));
+    let soft = worker.config.soft_shutdown_timeout;
+    let mut left = running();
+    if !soft.is_zero() && !left.is_empty() {
+        warn!("Initiating Soft Shutdown, terminating in {} seconds", soft.as_secs_f64());
+        wait_for_pool(worker, soft).await;
+        left = running();
+    }
+    left.iter().for_each(|request| request.cancel(Cancel::Shutdown));
+    wait_for_pool(worker, LAST_WORDS).await;
+}
+
+async fn wait_for_pool(worker: &Worker, at_most: Duration) {
+    let until = tokio::time::Instant::now() + at_most;
+    while worker.pool.running() > 0 && tokio::time::Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn say_goodbye(worker: &Worker) {
+    worker.events.emit("worker-offline", crate::heartbeat::fields(worker));
+    let goodbye = async {
+        worker.events.flush(LAST_WORDS).await;
+        crate::control::close(worker).await?;
+        worker.claims.leave().await
+    };
+    match tokio::time::timeout(LAST_WORDS, goodbye).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!(%error, "the worker could not take its leave"),
+        Err(_) => warn!("the worker could not take its leave within {LAST_WORDS:?}"),
+    }
+}
+
+fn banner(worker: &Worker) {
+    let events = if worker.events.tasks_enabled() { "ON" } else { "OFF (enable -E to monitor tasks in this worker)" };
+    let names: Vec<&str> =
+        worker.tasks.keys().filter(|name| !name.starts_with("celery.")).map(String::as_str).collect();
+    info!(
+        "\n {} petiole {}\n\n[config]\n.> transport:   {}\n.> concurrency: {} (async)\n.> task events: {events}\n\n\
+         [queues]\n.> {}\n\n[tasks]\n  . {}\n",
+        worker.node,
+        env!("CARGO_PKG_VERSION"),
+        petiole_redis::redacted(worker.connector.url()),
+        worker.pool.limit(),
+        worker.queues().join("\n.> "),
+        names.join("\n  . "),
+    );
+}

@@ -1,0 +1,113 @@
+//! Canvas in the worker: what a task's end sends, counts or fails (celery.app.trace, celery.backends.base,
+//! celery.app.task: replace, add_to_chord).
+
+mod chord;
+mod errback;
+mod replace;
+
+use std::sync::Arc;
+
+use chrono::Utc;
+use petiole_client::ClientError;
+use petiole_protocol::signature::Canvas;
+use petiole_protocol::{Map, Signature, State, TaskException, TaskMeta, time};
+use serde_json::{Value, json};
+
+pub(crate) use chord::{chord_part, count_part};
+pub(crate) use errback::call_errbacks;
+pub(crate) use replace::{add_to_chord, replace};
+
+use crate::context::Context;
+use crate::request::Request;
+use crate::worker::Worker;
+
+/// Sends the callbacks and the next step of the chain, each with the result in front of its arguments.
+pub(crate) async fn send_follow_ups(
+    worker: &Worker,
+    request: &Request,
+    context: &Context,
+    value: &Value,
+) -> Result<(), ClientError> {
+    let (message, prefix) = (&request.message, std::slice::from_ref(value));
+    let embed = &message.embed;
+    if embed.callbacks.is_empty() && embed.chain.is_empty() {
+        return Ok(());
+    }
+    let mut sends: Vec<(Signature, Map)> = Vec::new();
+    match embed.callbacks.as_slice() {
+        [one] => sends.push((one.clone(), Map::new())),
+        many => {
+            let (groups, others): (Vec<_>, Vec<_>) =
+                many.iter().cloned().partition(|callback| callback.subtask_type.as_deref() == Some("group"));
+            sends.extend(groups.into_iter().map(|group| (group, Map::new())));
+            if !others.is_empty() {
+                sends.push((Signature::group(&others), Map::new()));
+            }
+        }
+    }
+    if let Some((next, rest)) = embed.chain.split_last() {
+        sends.push((next.clone(), Map::from_iter([("chain".to_owned(), json!(rest))])));
+    }
+    for (signature, extra) in sends {
+        let plan = worker.plan(message.root(), &message.id, signature, prefix, extra)?;
+        worker.execute(&plan).await?;
+        context.add_child(plan.handle.tuple());
+    }
+    Ok(())
+}
+
+/// The rest of a failed task's chain fails with it: who waits for the last step is told.
+pub(crate) async fn fail_chain(
+    worker: &Arc<Worker>,
+    request: &Request,
+    exception: &TaskException,
+    traceback: Option<&str>,
+) {
+    let store = worker.stores_errors(request);
+    fail_elements(worker, request.message.embed.chain.clone(), exception, traceback, store).await;
+}
+
+/// Fails signatures that will never be sent, by their ids, and counts them where a chord waits for them.
+pub(crate) async fn fail_elements(
+    worker: &Arc<Worker>,
+    elements: Vec<Signature>,
+    exception: &TaskException,
+    traceback: Option<&str>,
+    store: bool,
+) {
+    let result = json!(exception);
+    let mut elements = std::collections::VecDeque::from(elements);
+    while let Some(element) = elements.pop_front() {
+        if let Some(task_id) = element.option_text("task_id") {
+            let known = match element.options.get("chord") {
+                Some(chord) if !chord.is_null() => worker.client.task_meta(task_id).await.ok().flatten(),
+                _ => None,
+            };
+            if store {
+                worker.store(&failure_of(&element, task_id, &result, traceback)).await;
+            }
+            let ended = known.is_some_and(|meta| matches!(meta.state(), State::Failure | State::Revoked));
+            let chord = element.options.get("chord").and_then(|chord| serde_json::from_value(chord.clone()).ok());
+            if let (Some(body), Some(group), false) = (chord, element.option_text("group_id"), ended) {
+                let index = element.options.get("group_index").and_then(Value::as_i64);
+                let part =
+                    chord::Reported { group, index, task_id, root_id: task_id, state: State::Failure, result: &result };
+                Box::pin(count_part(worker, &body, part)).await;
+            }
+        }
+        match element.canvas() {
+            Ok(Canvas::Chord { body, .. }) => elements.push_front(*body),
+            Ok(Canvas::Group(members)) => members.into_iter().rev().for_each(|member| elements.push_front(member)),
+            _ => {}
+        }
+    }
+}
+
+/// The stored failure of a signature that was never sent.
+pub(crate) fn failure_of(element: &Signature, task_id: &str, result: &Value, traceback: Option<&str>) -> TaskMeta {
+    let mut meta = TaskMeta::new(task_id, &State::Failure, result.clone());
+    meta.traceback = traceback.map(str::to_owned);
+    meta.date_done = Some(time::format(Utc::now()));
+    meta.group_id = element.option_text("group_id").map(str::to_owned);
+    meta
+}

@@ -1,0 +1,74 @@
+//! The command line of a worker: the flags of `celery worker` by their names (celery.bin.worker). Flags beat environment.
+
+use clap::Args;
+
+use crate::config::WorkerConfig;
+
+/// Flags of a worker.
+#[derive(Debug, Clone, Default, Args)]
+pub struct WorkerArgs {
+    /// Set custom hostname (`w1@%h`; %h: host, %n: its name, %d: its domain).
+    #[arg(short = 'n', long = "hostname")]
+    pub hostname: Option<String>,
+    /// Queues to consume, comma separated.
+    #[arg(short = 'Q', long = "queues", value_delimiter = ',')]
+    pub queues: Vec<String>,
+    /// Number of tasks that run at once.
+    #[arg(short = 'c', long = "concurrency")]
+    pub concurrency: Option<usize>,
+    /// Messages fetched ahead, per slot; 0: no limit.
+    #[arg(long = "prefetch-multiplier")]
+    pub prefetch_multiplier: Option<usize>,
+    /// Send task-related events that can be captured by monitors.
+    #[arg(short = 'E', long = "task-events", visible_alias = "events")]
+    pub task_events: bool,
+    /// Log level (DEBUG, INFO, WARNING, ERROR, CRITICAL).
+    #[arg(short = 'l', long = "loglevel")]
+    pub loglevel: Option<String>,
+    /// Hard time limit for tasks, seconds.
+    #[arg(long = "time-limit")]
+    pub time_limit: Option<f64>,
+    /// Soft time limit for tasks, seconds.
+    #[arg(long = "soft-time-limit")]
+    pub soft_time_limit: Option<f64>,
+    /// Do not listen to other workers.
+    #[arg(long = "without-gossip")]
+    pub without_gossip: bool,
+    /// Do not synchronise with other workers at start.
+    #[arg(long = "without-mingle")]
+    pub without_mingle: bool,
+    /// Do not send heartbeats.
+    #[arg(long = "without-heartbeat")]
+    pub without_heartbeat: bool,
+}
+
+impl WorkerArgs {
+    /// Lays the flags over the settings.
+    pub fn apply(&self, config: &mut WorkerConfig) {
+        let seconds = |limit: f64| std::time::Duration::try_from_secs_f64(limit).ok().filter(|limit| !limit.is_zero());
+        if self.hostname.is_some() {
+            config.name.clone_from(&self.hostname);
+        }
+        if !self.queues.is_empty() {
+            config.queues.clone_from(&self.queues);
+        }
+        config.concurrency = self.concurrency.unwrap_or(config.concurrency);
+        config.prefetch_multiplier = self.prefetch_multiplier.unwrap_or(config.prefetch_multiplier);
+        config.send_task_events |= self.task_events;
+        config.time_limit = self.time_limit.map_or(config.time_limit, seconds);
+        config.soft_time_limit = self.soft_time_limit.map_or(config.soft_time_limit, seconds);
+        config.without_gossip |= self.without_gossip;
+        config.without_mingle |= self.without_mingle;
+        config.without_heartbeat |= self.without_heartbeat;
+    }
+
+    /// The level as `tracing` names it.
+    pub fn level(&self) -> Option<String> {
+        let level = self.loglevel.as_ref()?.to_ascii_lowercase();
+        Some(match level.as_str() {
+            "warning" => "warn".into(),
+            "critical" | "fatal" => "error".into(),
+            _ => level,
+        })
+    }
+}

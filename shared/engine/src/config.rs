@@ -1,0 +1,143 @@
+//! The worker's settings, by Celery's names in upper case, also with the prefix `CELERY_` (celery.app.defaults).
+
+use std::time::Duration;
+
+use petiole_settings::Reader;
+
+/// What a worker is told by its environment; flags of the command line come on top.
+#[derive(Debug, Clone)]
+pub struct WorkerConfig {
+    /// `WORKER_NAME`, `-n`: the node name, with `%h`, `%n`, `%d`.
+    pub name: Option<String>,
+    /// `WORKER_QUEUES`, `-Q`: the queues to consume; empty: the default queue.
+    pub queues: Vec<String>,
+    /// `TASK_DEFAULT_QUEUE`.
+    pub default_queue: String,
+    /// `WORKER_CONCURRENCY`, `-c`: how many tasks run at once; 0: as many as there are cores.
+    pub concurrency: usize,
+    /// `WORKER_PREFETCH_MULTIPLIER`: 0 is without limit.
+    pub prefetch_multiplier: usize,
+    /// `WORKER_SEND_TASK_EVENTS` (also `WORKER_SEND_EVENTS`), `-E`.
+    pub send_task_events: bool,
+    /// `TASK_ACKS_LATE`.
+    pub acks_late: bool,
+    /// `TASK_ACKS_ON_FAILURE_OR_TIMEOUT`.
+    pub acks_on_failure_or_timeout: bool,
+    /// `TASK_TRACK_STARTED`.
+    pub track_started: bool,
+    /// `TASK_IGNORE_RESULT`.
+    pub ignore_result: bool,
+    /// `TASK_STORE_ERRORS_EVEN_IF_IGNORED`.
+    pub store_errors_even_if_ignored: bool,
+    /// `TASK_TIME_LIMIT`, `--time-limit`.
+    pub time_limit: Option<Duration>,
+    /// `TASK_SOFT_TIME_LIMIT`, `--soft-time-limit`.
+    pub soft_time_limit: Option<Duration>,
+    /// `RESULT_EXPIRES`: zero is for ever.
+    pub result_expires: Duration,
+    /// `RESULT_EXTENDED`.
+    pub result_extended: bool,
+    /// `ACCEPT_CONTENT`.
+    pub accept_content: Vec<String>,
+    /// `VISIBILITY_TIMEOUT`, the transport option: after this an unacknowledged message is taken for forgotten.
+    pub visibility_timeout: Duration,
+    /// `WORKER_SOFT_SHUTDOWN_TIMEOUT`: how long a cold shutdown waits for running tasks.
+    pub soft_shutdown_timeout: Duration,
+    /// `BROKER_GLOBAL_KEYPREFIX`, the transport option.
+    pub global_keyprefix: String,
+    /// `--without-gossip`.
+    pub without_gossip: bool,
+    /// `--without-mingle`.
+    pub without_mingle: bool,
+    /// `--without-heartbeat`.
+    pub without_heartbeat: bool,
+}
+
+impl WorkerConfig {
+    /// Reads the settings; problems are the reader's.
+    pub fn read(reader: &mut Reader) -> Self {
+        let names = |name: &str| [name.to_owned(), format!("CELERY_{name}")];
+        macro_rules! with {
+            ($method:ident, $name:literal $(, $argument:expr)*) => {{
+                let names = names($name);
+                reader.$method(&[&names[0], &names[1]] $(, $argument)*)
+            }};
+        }
+        let limit = |limit: Duration| (!limit.is_zero()).then_some(limit);
+        let events = with!(boolean, "WORKER_SEND_EVENTS", false);
+        Self {
+            name: with!(text, "WORKER_NAME").map(|(_, name)| name),
+            queues: with!(list, "WORKER_QUEUES").unwrap_or_default(),
+            default_queue: with!(text, "TASK_DEFAULT_QUEUE").map_or_else(|| "celery".into(), |(_, queue)| queue),
+            concurrency: with!(number, "WORKER_CONCURRENCY", 0, 0..=100_000),
+            prefetch_multiplier: with!(number, "WORKER_PREFETCH_MULTIPLIER", 4, 0..=1_000_000),
+            send_task_events: with!(boolean, "WORKER_SEND_TASK_EVENTS", events),
+            acks_late: with!(boolean, "TASK_ACKS_LATE", false),
+            acks_on_failure_or_timeout: with!(boolean, "TASK_ACKS_ON_FAILURE_OR_TIMEOUT", true),
+            track_started: with!(boolean, "TASK_TRACK_STARTED", false),
+            ignore_result: with!(boolean, "TASK_IGNORE_RESULT", false),
+            store_errors_even_if_ignored: with!(boolean, "TASK_STORE_ERRORS_EVEN_IF_IGNORED", false),
+            time_limit: limit(with!(seconds, "TASK_TIME_LIMIT", Duration::ZERO)),
+            soft_time_limit: limit(with!(seconds, "TASK_SOFT_TIME_LIMIT", Duration::ZERO)),
+            result_expires: with!(seconds, "RESULT_EXPIRES", Duration::from_secs(86_400)),
+            result_extended: with!(boolean, "RESULT_EXTENDED", false),
+            accept_content: with!(list, "ACCEPT_CONTENT").unwrap_or_else(|| vec!["json".into()]),
+            visibility_timeout: with!(seconds, "VISIBILITY_TIMEOUT", Duration::from_secs(3600))
+                .max(Duration::from_secs(1)),
+            soft_shutdown_timeout: with!(seconds, "WORKER_SOFT_SHUTDOWN_TIMEOUT", Duration::ZERO),
+            global_keyprefix: with!(text, "BROKER_GLOBAL_KEYPREFIX").map(|(_, prefix)| prefix).unwrap_or_default(),
+            without_gossip: false,
+            without_mingle: false,
+            without_heartbeat: false,
+        }
+    }
+
+    /// How many tasks run at once.
+    pub fn slots(&self) -> usize {
+        match self.concurrency {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            n => n,
+        }
+    }
+
+    /// The queues to consume.
+    pub fn consumed_queues(&self) -> Vec<String> {
+        if self.queues.is_empty() { vec![self.default_queue.clone()] } else { self.queues.clone() }
+    }
+
+    /// The node name: `celery@host`, or what `name` makes of it (celery.utils.nodenames: host_format).
+    pub fn node_name(&self) -> String {
+        let host = gethostname::gethostname().to_string_lossy().into_owned();
+        let (short, domain) = host.split_once('.').unwrap_or((&host, ""));
+        let given = self.name.as_deref().unwrap_or("celery");
+        let (name, at) = given.split_once('@').unwrap_or((given, "%h"));
+        let format =
+            |text: &str| text.replace("%h", &host).replace("%n", short).replace("%d", domain).replace("%%", "%");
+        format!("{}@{}", if name.is_empty() { "celery".into() } else { format(name) }, format(at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn celery_s_names_and_defaults() {
+        let mut reader =
+            Reader::from_map([("CELERY_TASK_ACKS_LATE", "1"), ("WORKER_CONCURRENCY", "7"), ("WORKER_NAME", "w1")]);
+        let config = WorkerConfig::read(&mut reader);
+        reader.finish().unwrap();
+        assert!(config.acks_late && !config.track_started);
+        assert_eq!((config.slots(), config.prefetch_multiplier), (7, 4));
+        assert_eq!(config.consumed_queues(), ["celery"]);
+        assert!(config.node_name().starts_with("w1@"));
+    }
+
+    #[test]
+    fn a_bad_value_names_its_variable() {
+        let mut reader = Reader::from_map([("WORKER_CONCURRENCY", "many")]);
+        WorkerConfig::read(&mut reader);
+        assert!(reader.finish().unwrap_err().to_string().contains("WORKER_CONCURRENCY"));
+    }
+}

@@ -1,0 +1,224 @@
+//! Remote control: requests come in by a channel, each command is one function (celery.worker.control, celery.worker.pidbox).
+
+mod inspect;
+mod pool;
+mod queues;
+mod revoke;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use petiole_protocol::Map;
+use petiole_protocol::pidbox::{self, Request};
+use petiole_redis::RedisError;
+use petiole_redis::fanout::{self, Heard};
+use serde_json::{Value, json};
+use tracing::{debug, error, warn};
+use uuid::Uuid;
+
+use crate::worker::Worker;
+
+/// The version of Celery whose protocol this worker speaks; monitors show it.
+pub(crate) const CELERY_VERSION: &str = "5.7.0";
+
+/// The exception that a command ends with, as Python would show it.
+pub(crate) type Refusal = String;
+
+/// Listens to requests, and with gossip to other workers, over all losses of connection.
+pub(crate) async fn listen(worker: Arc<Worker>) {
+    let mut pause = Duration::from_millis(50);
+    loop {
+        match connected(&worker, &mut pause).await {
+            Ok(()) => warn!("pidbox: the connection has gone, connecting again"),
+            Err(error) => warn!(%error, "pidbox: cannot listen, trying again in {pause:?}"),
+        }
+        tokio::time::sleep(pause.mul_f64(0.5 + rand::random::<f64>())).await;
+        pause = (pause * 2).min(Duration::from_secs(1));
+    }
+}
+
+async fn connected(worker: &Arc<Worker>, pause: &mut Duration) -> Result<(), RedisError> {
+    let mut channel = fanout::listen(&worker.connector, !worker.config.without_gossip).await?;
+    let mailbox = mailbox(worker);
+    worker.client.broker().bind_expiring(pidbox::EXCHANGE, "", "", &mailbox).await?;
+    worker.events.emit("worker-online", crate::heartbeat::fields(worker));
+    *pause = Duration::from_millis(50);
+    let mut messages = channel.on_message();
+    let mut renew = tokio::time::interval(Duration::from_secs(1200));
+    loop {
+        let message = tokio::select! {
+            message = messages.next() => message,
+            _ = renew.tick() => {
+                worker.client.broker().bind_expiring(pidbox::EXCHANGE, "", "", &mailbox).await?;
+                continue;
+            }
+        };
+        let Some(message) = message else { return Ok(()) };
+        match fanout::heard(&worker.connector, &message) {
+            Ok(Heard::Control(envelope)) => match Request::decode(&envelope) {
+                Ok(request) => {
+                    let worker = worker.clone();
+                    tokio::spawn(async move { handle(&worker, request).await });
+                }
+                Err(error) => error!(%error, "pidbox: a request cannot be read"),
+            },
+            Ok(Heard::Event(envelope)) => crate::gossip::heard(worker, &envelope),
+            Err(error) => warn!(%error, "pidbox: a message cannot be read"),
+        }
+    }
+}
+
+/// The mailbox goes when the worker does.
+pub(crate) async fn close(worker: &Worker) -> Result<(), RedisError> {
+    worker.client.broker().unbind(pidbox::EXCHANGE, "", "", &mailbox(worker)).await
+}
+
+fn mailbox(worker: &Worker) -> String {
+    format!("{}.{}", worker.node, pidbox::EXCHANGE)
+}
+
+async fn handle(worker: &Arc<Worker>, request: Request) {
+    worker.clock.forward();
+    worker.clock.adjust(request.clock);
+    match is_meant(worker, &request) {
+        Ok(true) => {}
+        Ok(false) => return,
+        Err(why) => return error!("pidbox: {why}"),
+    }
+    debug!(method = request.method, "pidbox received a command");
+    let reply = match dispatch(worker, &request.method, request.arguments).await {
+        Ok(Some(reply)) => reply,
+        Ok(None) => return,
+        Err(refusal) => {
+            error!(method = request.method, "Control command error: {refusal}");
+            json!({"error": refusal})
+        }
+    };
+    let Some(to) = &request.reply_to else { return };
+    let clock = worker.clock.forward();
+    let envelope = pidbox::reply(&worker.node, reply, request.ticket.as_deref(), to, clock, Uuid::new_v4().to_string());
+    if let Err(error) = worker.client.broker().publish_direct(&envelope).await {
+        error!(%error, method = request.method, "the reply cannot be sent");
+    }
+}
+
+/// Is this worker addressed?
+fn is_meant(worker: &Worker, request: &Request) -> Result<bool, String> {
+    if !request.destination.is_empty() {
+        return Ok(request.destination.contains(&worker.node));
+    }
+    let (Some(pattern), Some(matcher)) = (&request.pattern, &request.matcher) else { return Ok(true) };
+    let expression = match matcher.as_str() {
+        "glob" => format!("^{}$", glob_to_regex(pattern)),
+        "pcre" => format!("^(?:{pattern})"),
+        other => return Err(format!("matcher {other:?} is none of glob, pcre")),
+    };
+    let expression = regex::Regex::new(&expression).map_err(|error| format!("pattern {pattern:?}: {error}"))?;
+    Ok(expression.is_match(&worker.node))
+}
+
+/// A shell pattern as Python's fnmatch reads it.
+fn glob_to_regex(pattern: &str) -> String {
+    let mut out = String::new();
+    let mut letters = pattern.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '*' => out.push_str(".*"),
+            '?' => out.push('.'),
+            '[' if letters.as_str().contains(']') => {
+                let class: String = letters.by_ref().take_while(|c| *c != ']').collect();
+                let class = class.strip_prefix('!').map_or(class.clone(), |rest| format!("^{rest}"));
+                out.push_str(&format!("[{}]", class.replace('\\', "\\\\")));
+            }
+            other => out.push_str(&regex::escape(&other.to_string())),
+        }
+    }
+    out
+}
+
+/// Runs a command. None: there is no reply.
+async fn dispatch(worker: &Arc<Worker>, method: &str, arguments: Map) -> Result<Option<Value>, Refusal> {
+    let arguments = &arguments;
+    Ok(Some(match method {
+        "ping" => json!({"ok": "pong"}),
+        "clock" => json!({"clock": worker.clock.value()}),
+        "report" => inspect::report(worker),
+        "conf" | "dump_conf" => inspect::conf(worker),
+        "stats" => inspect::stats(worker),
+        "active" | "dump_active" => inspect::active(worker, arguments),
+        "reserved" | "dump_reserved" => inspect::reserved(worker),
+        "scheduled" | "dump_schedule" => inspect::scheduled(worker),
+        "revoked" | "dump_revoked" => json!(worker.state.revoked()),
+        "registered" | "dump_tasks" => inspect::registered(worker, arguments),
+        "query_task" => inspect::query_task(worker, arguments)?,
+        "memsample" => inspect::memsample(),
+        "hello" => inspect::hello(worker, arguments)?,
+        "active_queues" => queues::active_queues(worker),
+        "add_consumer" => queues::add_consumer(worker, arguments)?,
+        "cancel_consumer" => queues::cancel_consumer(worker, arguments)?,
+        "revoke" => revoke::revoke(worker, arguments).await?,
+        "terminate" => revoke::terminate(worker, arguments).await?,
+        "revoke_by_stamped_headers" => revoke::by_stamped_headers(worker, arguments)?,
+        "pool_grow" => pool::grow(worker, arguments)?,
+        "pool_shrink" => pool::shrink(worker, arguments)?,
+        "enable_events" => events(worker, true, arguments)?,
+        "disable_events" => events(worker, false, arguments)?,
+        "heartbeat" => {
+            worker.events.emit("worker-heartbeat", crate::heartbeat::fields(worker));
+            Value::Null
+        }
+        "shutdown" => {
+            warn!("Got shutdown from remote");
+            worker.shutdown.warm();
+            return Ok(None);
+        }
+        unknown => return Err(format!("KeyError({})", petiole_protocol::repr::value(&unknown.into()))),
+    }))
+}
+
+fn events(worker: &Worker, on: bool, arguments: &Map) -> Result<Value, Refusal> {
+    let name = if on { "enable_events" } else { "disable_events" };
+    if let Some(unexpected) = arguments.keys().next() {
+        return Err(format!("TypeError(\"{name}() got an unexpected keyword argument '{unexpected}'\")"));
+    }
+    let word = if on { "enabled" } else { "disabled" };
+    let changed = worker.events.switch_tasks(on);
+    Ok(ok(format!("task events {}{word}", if changed { "" } else { "already " })))
+}
+
+pub(crate) fn ok(text: impl Into<String>) -> Value {
+    json!({"ok": text.into()})
+}
+
+/// An argument that must be there.
+pub(crate) fn required<'a>(arguments: &'a Map, name: &str, command: &str) -> Result<&'a Value, Refusal> {
+    arguments
+        .get(name)
+        .ok_or_else(|| format!("TypeError(\"{command}() missing 1 required positional argument: '{name}'\")"))
+}
+
+/// One text or a list of texts.
+pub(crate) fn texts(value: &Value) -> Vec<String> {
+    match value {
+        Value::Array(items) => items.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect(),
+        Value::String(one) => vec![one.clone()],
+        _ => vec![],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn patterns_as_fnmatch_reads_them() {
+        let matches = |pattern: &str, name: &str| {
+            regex::Regex::new(&format!("^{}$", glob_to_regex(pattern))).unwrap().is_match(name)
+        };
+        assert!(matches("w?@*", "w1@host.example"));
+        assert!(matches("w[12]@host", "w2@host") && !matches("w[!12]@host", "w2@host"));
+        assert!(!matches("w1", "w1@host") && matches("a.b", "a.b") && !matches("a.b", "axb"));
+    }
+}

@@ -1,0 +1,106 @@
+//! What monitors see (celery.events.dispatcher). Task events travel in batches, worker events at once, in their order.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use chrono::Utc;
+use petiole_protocol::event::{EXCHANGE, Event, Sender};
+use petiole_protocol::time;
+use petiole_redis::Broker;
+use serde_json::Value;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::worker::until_done;
+
+/// So many events wait for Redis; what comes on top is dropped.
+const BUFFER: usize = 10_000;
+/// So many events travel together.
+const BATCH: usize = 100;
+
+/// Where events are put in.
+#[derive(Clone)]
+pub(crate) struct Events {
+    queue: mpsc::Sender<Item>,
+    tasks: Arc<AtomicBool>,
+    /// Started with `-E`: cannot be switched.
+    always: bool,
+    sender: Arc<Sender>,
+    clock: Arc<Clock>,
+}
+
+enum Item {
+    Event(Event),
+    Flush(tokio::sync::oneshot::Sender<()>),
+}
+
+impl Events {
+    /// Starts sending.
+    pub(crate) fn start(broker: Broker, node: &str, clock: Arc<Clock>, always: bool) -> Self {
+        let (queue, items) = mpsc::channel(BUFFER);
+        let sender = Arc::new(Sender { hostname: node.to_owned(), pid: std::process::id() });
+        tokio::spawn(send(broker, sender.clone(), items));
+        Self { queue, tasks: Arc::new(AtomicBool::new(always)), always, sender, clock }
+    }
+
+    /// Sends an event, if its group is switched on.
+    pub(crate) fn emit(&self, kind: &str, fields: Value) {
+        if kind.starts_with("task-") && !self.tasks.load(Ordering::Relaxed) {
+            return;
+        }
+        let event = self.sender.event(kind, time::epoch(Utc::now()), self.clock.forward(), fields);
+        // A full buffer means that Redis is away for long: events are for watching, tasks go on.
+        let _ = self.queue.try_send(Item::Event(event));
+    }
+
+    /// Are task events on?
+    pub(crate) fn tasks_enabled(&self) -> bool {
+        self.tasks.load(Ordering::Relaxed)
+    }
+
+    /// Switches task events. False: nothing changed.
+    pub(crate) fn switch_tasks(&self, on: bool) -> bool {
+        if self.always { false } else { self.tasks.swap(on, Ordering::Relaxed) != on }
+    }
+
+    /// Waits until all events so far were sent.
+    pub(crate) async fn flush(&self, at_most: Duration) {
+        let (done, sent) = tokio::sync::oneshot::channel();
+        if self.queue.try_send(Item::Flush(done)).is_ok() {
+            let _ = tokio::time::timeout(at_most, sent).await;
+        }
+    }
+}
+
+async fn send(broker: Broker, sender: Arc<Sender>, mut items: mpsc::Receiver<Item>) {
+    let mut batch = Vec::with_capacity(BATCH);
+    while items.recv_many(&mut batch, BATCH).await > 0 {
+        let mut tasks = Vec::new();
+        for item in batch.drain(..) {
+            match item {
+                Item::Event(event) if event.kind.starts_with("task-") => tasks.push(event),
+                Item::Event(event) => {
+                    publish(&broker, &sender, std::mem::take(&mut tasks)).await;
+                    publish(&broker, &sender, vec![event]).await;
+                }
+                Item::Flush(done) => {
+                    publish(&broker, &sender, std::mem::take(&mut tasks)).await;
+                    let _ = done.send(());
+                }
+            }
+        }
+        publish(&broker, &sender, tasks).await;
+    }
+}
+
+async fn publish(broker: &Broker, sender: &Sender, events: Vec<Event>) {
+    if events.is_empty() {
+        return;
+    }
+    let (key, envelope) = sender.envelope(events, Uuid::new_v4().to_string());
+    if let Err(error) = until_done("send events", || broker.broadcast(EXCHANGE, &key, &envelope)).await {
+        tracing::warn!(%error, "events cannot be sent");
+    }
+}

@@ -1,0 +1,84 @@
+//! The worker says that it lives: to monitors, and to other workers who would take its messages over
+//! (celery.worker.heartbeat).
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tracing::{info, warn};
+
+use crate::worker::Worker;
+
+/// Seconds between heartbeats; a monitor takes a worker for offline after twice this.
+const FREQUENCY: f64 = 2.0;
+/// How long a silent worker's claims hold.
+const CLAIM: Duration = Duration::from_secs(15);
+/// How often claims are renewed, and the dead looked for.
+const ROUND: Duration = Duration::from_secs(4);
+
+/// The fields of `worker-online`, `-heartbeat` and `-offline`.
+pub(crate) fn fields(worker: &Worker) -> Value {
+    json!({
+        "freq": FREQUENCY,
+        "active": worker.state.active(),
+        "processed": worker.state.processed(),
+        "loadavg": load_average(),
+        "sw_ident": "py-celery",
+        "sw_ver": crate::control::CELERY_VERSION,
+        "sw_sys": "Linux",
+    })
+}
+
+fn load_average() -> [f64; 3] {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let mut numbers = text.split_whitespace().filter_map(|word| word.parse().ok());
+    std::array::from_fn(|_| numbers.next().unwrap_or(0.0))
+}
+
+/// Sends heartbeats until the worker is gone.
+pub(crate) async fn beat(worker: Arc<Worker>) {
+    let mut ticks = tokio::time::interval(Duration::from_secs_f64(FREQUENCY));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        worker.events.emit("worker-heartbeat", fields(&worker));
+    }
+}
+
+/// Keeps the claims of this worker, and gives back the messages of those who are dead.
+pub(crate) async fn keep_claims(worker: Arc<Worker>) {
+    let mut ticks = tokio::time::interval(ROUND);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let visibility = worker.config.visibility_timeout;
+    let (mut renewed, mut scanned) = (tokio::time::Instant::now(), None::<tokio::time::Instant>);
+    loop {
+        ticks.tick().await;
+        let claims = &worker.claims;
+        let round = async {
+            claims.keep_alive(CLAIM).await?;
+            if renewed.elapsed() >= (visibility / 4).min(Duration::from_secs(60)) {
+                claims.renew(&held(&worker).into_iter().collect::<Vec<_>>()).await?;
+                renewed = tokio::time::Instant::now();
+            }
+            let mut restored = claims.restore_dead().await?;
+            // kombu scans every 100 s; never rarer than a quarter of the timeout.
+            if scanned.is_none_or(|at| at.elapsed() >= (visibility / 4).min(Duration::from_secs(100))) {
+                restored += claims.restore_visible(visibility).await?;
+                scanned = Some(tokio::time::Instant::now());
+            }
+            Ok::<usize, petiole_redis::RedisError>(restored)
+        };
+        match round.await {
+            Ok(0) => {}
+            Ok(restored) => info!("Restored {restored} unacknowledged message(s) of workers that are gone"),
+            Err(error) => warn!(%error, "claims could not be renewed, trying again in {ROUND:?}"),
+        }
+    }
+}
+
+/// The tags of the messages at hand.
+pub(crate) fn held(worker: &Worker) -> HashSet<String> {
+    let held = worker.state.requests(|request| !request.is_settled());
+    held.iter().map(|request| request.delivery.tag.clone()).collect()
+}

@@ -1,0 +1,184 @@
+//! One delivery, from received to settled (celery.worker.request).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use chrono::{DateTime, Utc};
+use petiole_protocol::{TaskMessage, time};
+use petiole_redis::consumer::Delivery;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::state::{Locked, lock};
+use crate::task::Task;
+
+/// A task message at hand.
+pub(crate) struct Request {
+    /// The message.
+    pub(crate) message: TaskMessage,
+    /// How it came.
+    pub(crate) delivery: Delivery,
+    /// The task it calls.
+    pub(crate) task: Arc<dyn Task>,
+    /// Earliest start.
+    pub(crate) eta: Option<DateTime<Utc>>,
+    /// No start after this.
+    pub(crate) expires: Option<DateTime<Utc>>,
+    /// Acknowledge after the run.
+    pub(crate) acks_late: bool,
+    /// The order of arrival.
+    pub(crate) sequence: u64,
+    phase: Locked<Phase>,
+    acknowledged: AtomicBool,
+    /// Ends the run from outside.
+    pub(crate) cancel: CancellationToken,
+    cause: Locked<Option<Cancel>>,
+}
+
+/// Where a request stands.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Phase {
+    /// Waits for its eta.
+    Scheduled,
+    /// Waits for a free slot.
+    Reserved,
+    /// Runs since (seconds since the epoch).
+    Active(f64),
+}
+
+/// Why a run was ended from outside.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Cancel {
+    /// `revoke` with `terminate`, and the signal as the caller named it.
+    Terminated(Value),
+    /// The worker shuts down and does not wait.
+    Shutdown,
+}
+
+impl Request {
+    /// A request for a task. The message's times must have been read already.
+    pub(crate) fn new(
+        message: TaskMessage,
+        delivery: Delivery,
+        task: Arc<dyn Task>,
+        times: Times,
+        acks_late: bool,
+        sequence: u64,
+    ) -> Self {
+        Self {
+            message,
+            delivery,
+            task,
+            eta: times.0,
+            expires: times.1,
+            acks_late,
+            sequence,
+            phase: Locked::new(Phase::Reserved),
+            acknowledged: AtomicBool::new(false),
+            cancel: CancellationToken::new(),
+            cause: Locked::new(None),
+        }
+    }
+
+    /// A call within this process, without a delivery: an errback.
+    pub(crate) fn in_process(message: TaskMessage, task: Arc<dyn Task>) -> Self {
+        let delivery = Delivery { tag: String::new(), queue: String::new(), text: String::new() };
+        let request = Self::new(message, delivery, task, (None, None), false, 0);
+        request.settle();
+        request
+    }
+
+    /// The task's id.
+    pub(crate) fn id(&self) -> &str {
+        &self.message.id
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        *lock(&self.phase)
+    }
+
+    pub(crate) fn enter(&self, phase: Phase) {
+        *lock(&self.phase) = phase;
+    }
+
+    /// True for the one who settles it; false when it was settled before.
+    pub(crate) fn settle(&self) -> bool {
+        !self.acknowledged.swap(true, Ordering::AcqRel)
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.acknowledged.load(Ordering::Acquire)
+    }
+
+    /// Ends the run from outside; the first cause counts.
+    pub(crate) fn cancel(&self, cause: Cancel) {
+        lock(&self.cause).get_or_insert(cause);
+        self.cancel.cancel();
+    }
+
+    pub(crate) fn cancel_cause(&self) -> Option<Cancel> {
+        lock(&self.cause).clone()
+    }
+
+    /// Too late to start?
+    pub(crate) fn is_expired(&self, now: DateTime<Utc>) -> bool {
+        self.expires.is_some_and(|expires| now >= expires)
+    }
+
+    /// What `inspect active` and its kin tell (celery.worker.request: Request.info). `safe`: arguments as text.
+    pub(crate) fn info(&self, node: &str, safe: bool) -> Value {
+        let message = &self.message;
+        let started = match self.phase() {
+            Phase::Active(since) => Some(since),
+            _ => None,
+        };
+        let (args, kwargs) = if safe {
+            (message.args_text().into(), message.kwargs_text().into())
+        } else {
+            (json!(message.args), json!(message.kwargs))
+        };
+        json!({
+            "id": message.id,
+            "name": message.shown_name(),
+            "args": args,
+            "kwargs": kwargs,
+            "type": message.task,
+            "hostname": node,
+            "time_start": started,
+            "acknowledged": self.is_settled(),
+            "delivery_info": {
+                "exchange": message.properties.exchange,
+                "routing_key": self.routing_key(),
+                "priority": message.properties.priority,
+                "redelivered": message.redelivered,
+            },
+            "worker_pid": started.map(|_| std::process::id()),
+        })
+    }
+
+    /// The routing key of the delivery; the queue, when the message does not tell.
+    pub(crate) fn routing_key(&self) -> &str {
+        match self.message.properties.routing_key.as_str() {
+            "" => &self.delivery.queue,
+            key => key,
+        }
+    }
+}
+
+/// Earliest start, and no start after.
+pub(crate) type Times = (Option<DateTime<Utc>>, Option<DateTime<Utc>>);
+
+/// Reads eta and expires of a message.
+///
+/// # Errors
+/// The name and the text of the one that is no time.
+pub(crate) fn times(message: &TaskMessage) -> Result<Times, String> {
+    let read = |name: &str, text: &Option<String>| match text {
+        None => Ok(None),
+        Some(text) => match time::parse(text) {
+            Some(time) => Ok(Some(time)),
+            None => Err(format!("{name} {text:?} is no ISO 8601 time")),
+        },
+    };
+    Ok((read("eta", &message.eta)?, read("expires", &message.expires)?))
+}

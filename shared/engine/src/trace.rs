@@ -1,0 +1,165 @@
+//! Running a task and classifying how it ended (celery.app.trace).
+
+use std::cell::RefCell;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use futures::FutureExt;
+use petiole_protocol::{State, TaskException, time};
+use serde_json::{Value, json};
+use tracing::Instrument;
+
+use crate::context::Context;
+use crate::request::{Cancel, Phase, Request};
+use crate::task::{Failure, Fault};
+use crate::worker::Worker;
+
+thread_local! {
+    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// With a value.
+    Value(Value),
+    /// Otherwise, by the task's own doing.
+    Fault(Fault),
+    /// The hard time limit, in seconds.
+    HardLimit(f64),
+    /// From outside.
+    Cancelled(Cancel),
+}
+
+/// Remembers where panics happen, so that the failure can tell.
+pub(crate) fn watch_panics() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if crate::context().is_none() {
+            return before(info);
+        }
+        let place = info.location().map(|at| format!("File \"{}\", line {}", at.file(), at.line()));
+        PANIC.with(|last| *last.borrow_mut() = place);
+    }));
+}
+
+/// Starts a request, or lets it wait for a slot.
+pub(crate) fn submit(worker: &Arc<Worker>, request: Arc<Request>) {
+    if let Some(request) = worker.pool.enter(request) {
+        start(worker, request);
+    }
+}
+
+/// Starts requests that have a slot.
+pub(crate) fn start_all(worker: &Arc<Worker>, requests: Vec<Arc<Request>>) {
+    requests.into_iter().for_each(|request| start(worker, request));
+}
+
+fn start(worker: &Arc<Worker>, request: Arc<Request>) {
+    let worker = worker.clone();
+    let span = tracing::info_span!(
+        "task",
+        task_id = request.id(),
+        task_name = request.message.task,
+        request_id = request.message.custom.get("request_id").and_then(serde_json::Value::as_str),
+    );
+    tokio::spawn(
+        async move {
+            let mut next = Some(request);
+            // The slot goes from one to the next without being free in between.
+            while let Some(request) = next {
+                execute(&worker, &request).await;
+                worker.state.forget(&request);
+                // At shutdown the line has been cleared: nobody is next.
+                next = worker.pool.leave();
+            }
+        }
+        .instrument(span),
+    );
+}
+
+async fn execute(worker: &Arc<Worker>, request: &Arc<Request>) {
+    if request.is_settled() {
+        return;
+    }
+    // Much may have happened while it waited.
+    if worker.state.is_revoked(request) || request.is_expired(Utc::now()) {
+        return crate::outcome::revoked(worker, request).await;
+    }
+    let (began, since) = (Instant::now(), time::epoch(Utc::now()));
+    request.enter(Phase::Active(since));
+    if !request.acks_late {
+        worker.acknowledge(request).await;
+    }
+    worker.task_event(request, "task-started", json!({"uuid": request.id()}));
+    let track = request.task.options().track_started.unwrap_or(worker.config.track_started);
+    if track && worker.stores_result(request) {
+        let meta = json!({"pid": std::process::id(), "hostname": worker.node});
+        worker.store(&crate::outcome::meta(worker, request, &State::Started, meta, None, vec![])).await;
+    }
+    let context = Context::new(worker.clone(), request.clone());
+    let ended = run(worker, request, &context).await;
+    crate::outcome::conclude(worker, request, &context, ended, began.elapsed().as_secs_f64()).await;
+}
+
+/// Runs the task to its end, its limits, or its cancellation.
+async fn run(worker: &Arc<Worker>, request: &Arc<Request>, context: &Context) -> Ended {
+    let (soft, hard) = limits(worker, request);
+    let message = &request.message;
+    let task = request.task.run(message.args.clone(), message.kwargs.clone(), context.clone());
+    let mut task = std::pin::pin!(AssertUnwindSafe(context.clone().scope(task)).catch_unwind());
+    let never = Duration::from_secs(u32::MAX.into());
+    let mut soft_limit = std::pin::pin!(tokio::time::sleep(soft.unwrap_or(never)));
+    let mut hard_limit = std::pin::pin!(tokio::time::sleep(hard.unwrap_or(never)));
+    let mut struck = false;
+    loop {
+        tokio::select! {
+            biased;
+            ended = &mut task => {
+                return match ended {
+                    Ok(Ok(value)) => Ended::Value(value),
+                    Ok(Err(fault)) => Ended::Fault(fault),
+                    Err(panic) => Ended::Fault(Fault::Error(panicked(&request.message.task, panic.as_ref()))),
+                };
+            }
+            () = request.cancel.cancelled() => {
+                return Ended::Cancelled(request.cancel_cause().unwrap_or(Cancel::Shutdown));
+            }
+            () = &mut hard_limit, if hard.is_some() => {
+                return Ended::HardLimit(hard.unwrap_or_default().as_secs_f64());
+            }
+            () = &mut soft_limit, if soft.is_some() && !struck => {
+                struck = true;
+                if !context.strike_soft_limit() {
+                    return Ended::Fault(TaskException::billiard("SoftTimeLimitExceeded", vec![]).into());
+                }
+            }
+        }
+    }
+}
+
+/// Soft and hard limit: the message's, else the task's, else the worker's.
+fn limits(worker: &Worker, request: &Request) -> (Option<Duration>, Option<Duration>) {
+    let options = request.task.options();
+    let seconds = |of_message: Option<f64>, of_task: Option<f64>, of_worker: Option<Duration>| {
+        of_message.or(of_task).and_then(|s| Duration::try_from_secs_f64(s).ok()).or(of_worker).filter(|d| !d.is_zero())
+    };
+    let message = request.message.timelimit;
+    (
+        seconds(message.soft, options.soft_time_limit, worker.config.soft_time_limit),
+        seconds(message.hard, options.time_limit, worker.config.time_limit),
+    )
+}
+
+fn panicked(task: &str, panic: &(dyn std::any::Any + Send)) -> Failure {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "panicked".to_owned());
+    let place = PANIC.with(|last| last.borrow_mut().take());
+    let trail = place.map(|place| format!("{place}, in {task}")).into_iter().collect();
+    Failure { exception: TaskException::builtin("RuntimeError", format!("panicked: {text}")), trail }
+}

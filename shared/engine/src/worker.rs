@@ -1,0 +1,215 @@
+//! What all parts of a running worker share (celery.worker.worker: WorkController).
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use petiole_client::canvas::SendDefaults;
+use petiole_client::{Client, ClientError, Plan, Planner};
+use petiole_protocol::{Map, Signature, TaskMeta};
+use petiole_redis::claims::Claims;
+use petiole_redis::{Connector, RedisError};
+use serde_json::Value;
+use tokio::sync::Notify;
+use tracing::warn;
+
+use crate::clock::Clock;
+use crate::config::WorkerConfig;
+use crate::events::Events;
+use crate::pool::Pool;
+use crate::qos::Qos;
+use crate::request::Request;
+use crate::shutdown::Shutdown;
+use crate::state::{Locked, State, lock};
+use crate::task::Task;
+
+/// A running worker.
+pub(crate) struct Worker {
+    pub(crate) config: WorkerConfig,
+    /// The node name.
+    pub(crate) node: String,
+    /// The name of its claims: new for every start.
+    pub(crate) owner: String,
+    pub(crate) tasks: BTreeMap<String, Arc<dyn Task>>,
+    pub(crate) client: Client,
+    pub(crate) connector: Connector,
+    pub(crate) claims: Claims,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) events: Events,
+    pub(crate) state: State,
+    pub(crate) pool: Pool,
+    pub(crate) qos: Qos,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) started: Instant,
+    queues: Locked<Vec<String>>,
+    queues_changed: Notify,
+}
+
+/// The parts a worker is made of.
+pub(crate) struct Parts {
+    pub(crate) config: WorkerConfig,
+    pub(crate) tasks: BTreeMap<String, Arc<dyn Task>>,
+    pub(crate) client: Client,
+    pub(crate) connector: Connector,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) events: Events,
+}
+
+impl Worker {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { config, tasks, client, connector, clock, events } = parts;
+        let node = config.node_name();
+        let owner = format!("{node}:{}", uuid::Uuid::new_v4());
+        let slots = config.slots();
+        Self {
+            claims: Claims::new(client.broker().clone(), &owner),
+            pool: Pool::new(slots),
+            qos: Qos::new(slots * config.prefetch_multiplier),
+            queues: Locked::new(config.consumed_queues()),
+            queues_changed: Notify::new(),
+            shutdown: Shutdown::default(),
+            state: State::default(),
+            started: Instant::now(),
+            config,
+            node,
+            owner,
+            tasks,
+            client,
+            connector,
+            clock,
+            events,
+        }
+    }
+
+    /// The queues that are consumed now.
+    pub(crate) fn queues(&self) -> Vec<String> {
+        lock(&self.queues).clone()
+    }
+
+    /// Changes the queues that are consumed.
+    pub(crate) fn change_queues(&self, change: impl FnOnce(&mut Vec<String>)) {
+        change(&mut lock(&self.queues));
+        self.queues_changed.notify_one();
+    }
+
+    /// Waits until the queues were changed.
+    pub(crate) async fn queues_changed(&self) {
+        self.queues_changed.notified().await;
+    }
+
+    /// Plans a signature that the task `request` sends.
+    pub(crate) fn plan(
+        &self,
+        root_id: &str,
+        parent_id: &str,
+        signature: Signature,
+        prefix: &[Value],
+        extra: Map,
+    ) -> Result<Plan, ClientError> {
+        let defaults = |name: &str| {
+            let options = self.tasks.get(name)?.options();
+            Some(SendDefaults {
+                queue: options.queue,
+                priority: options.priority,
+                ignore_result: Some(options.ignore_result.unwrap_or(self.config.ignore_result)),
+                expires: options.expires,
+            })
+        };
+        let planner = Planner {
+            default_queue: &self.config.default_queue,
+            now: Utc::now(),
+            root_id: Some(root_id.to_owned()),
+            parent_id: Some(parent_id.to_owned()),
+            defaults: &defaults,
+        };
+        planner.plan(signature, prefix, extra)
+    }
+
+    /// Carries out a plan, for as long as it takes Redis to come back.
+    pub(crate) async fn execute(&self, plan: &Plan) -> Result<(), ClientError> {
+        until_done("publish", || self.client.execute(plan)).await
+    }
+
+    /// Stores a result, for as long as it takes Redis to come back.
+    pub(crate) async fn store(&self, meta: &TaskMeta) {
+        let backend = self.client.backend();
+        let stored = until_done("store a result", || backend.store(meta, self.config.result_expires)).await;
+        if let Err(error) = stored {
+            warn!(task_id = meta.task_id, %error, "the result cannot be stored");
+        }
+    }
+
+    /// Settles a request: its message is done. The first call counts.
+    pub(crate) async fn acknowledge(&self, request: &Request) {
+        if !request.settle() {
+            return;
+        }
+        let tags = [request.delivery.tag.clone()];
+        let broker = self.client.broker();
+        let acked = until_done("acknowledge", || broker.ack(&self.owner, &tags)).await;
+        if let Err(error) = acked {
+            warn!(task_id = request.id(), %error, "the message cannot be acknowledged");
+        }
+        self.qos.release();
+    }
+
+    /// Are results of this request stored?
+    pub(crate) fn stores_result(&self, request: &Request) -> bool {
+        let declared = request.task.options().ignore_result.unwrap_or(self.config.ignore_result);
+        !request.message.ignore_result.unwrap_or(declared)
+    }
+
+    /// Are failures of this request stored?
+    pub(crate) fn stores_errors(&self, request: &Request) -> bool {
+        self.stores_result(request) || self.config.store_errors_even_if_ignored
+    }
+
+    /// Sends an event about a request.
+    pub(crate) fn task_event(&self, request: &Request, kind: &str, fields: Value) {
+        if request.task.options().send_events != Some(false) {
+            self.events.emit(kind, fields);
+        }
+    }
+}
+
+/// Something that tells whether trying again may help.
+pub(crate) trait MayPass: std::fmt::Display {
+    /// True when the same call may succeed later.
+    fn may_pass(&self) -> bool;
+}
+
+impl MayPass for RedisError {
+    fn may_pass(&self) -> bool {
+        self.is_unavailable()
+    }
+}
+
+impl MayPass for ClientError {
+    fn may_pass(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}
+
+/// Calls until it succeeds or fails for good, with growing pauses.
+pub(crate) async fn until_done<T, E: MayPass, F: Future<Output = Result<T, E>>>(
+    what: &str,
+    mut call: impl FnMut() -> F,
+) -> Result<T, E> {
+    let mut pause = Duration::from_millis(20);
+    let mut tries = 0_u32;
+    loop {
+        match call().await {
+            Err(error) if error.may_pass() => {
+                if tries == 0 {
+                    warn!(%error, "cannot {what} now, trying again");
+                }
+                tries += 1;
+                tokio::time::sleep(pause.mul_f64(0.5 + rand::random::<f64>())).await;
+                pause = (pause * 2).min(Duration::from_secs(1));
+            }
+            other => return other,
+        }
+    }
+}

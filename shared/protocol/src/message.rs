@@ -1,0 +1,330 @@
+//! Task messages: protocol 2, and protocol 1 read as 2 (celery.app.amqp, celery.worker.strategy, celery.worker.request).
+
+use serde_json::{Value, json};
+
+use crate::Map;
+use crate::envelope::{Envelope, Properties, kind, take_text};
+use crate::repr;
+use crate::serializer::{DecodeError, JSON, from_json};
+use crate::signature::{Signature, signatures, to_value};
+
+/// A task message, taken apart.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TaskMessage {
+    /// The task's name.
+    pub task: String,
+    /// The task's id: any text, usually a uuid4.
+    pub id: String,
+    /// Positional arguments.
+    pub args: Vec<Value>,
+    /// Keyword arguments.
+    pub kwargs: Map,
+    /// What is to follow the task.
+    pub embed: Embed,
+    /// A name to show instead of `task`.
+    pub shadow: Option<String>,
+    /// Earliest start, as the sender wrote it.
+    pub eta: Option<String>,
+    /// Not started after this time, as the sender wrote it.
+    pub expires: Option<String>,
+    /// The group or chord header this is a member of.
+    pub group: Option<String>,
+    /// The place in the group.
+    pub group_index: Option<i64>,
+    /// Retries so far.
+    pub retries: u32,
+    /// Time limits of this call.
+    pub timelimit: TimeLimits,
+    /// The first task of the tree.
+    pub root_id: Option<String>,
+    /// The task that sent this one.
+    pub parent_id: Option<String>,
+    /// The arguments to show; made from the values when missing.
+    pub argsrepr: Option<String>,
+    /// The keyword arguments to show; made from the values when missing.
+    pub kwargsrepr: Option<String>,
+    /// `gen<pid>@<host>` of the sender.
+    pub origin: Option<String>,
+    /// None: the worker's own setting for the task applies.
+    pub ignore_result: Option<bool>,
+    /// How often the task was replaced.
+    pub replaced_task_nesting: u32,
+    /// The names of the stamps.
+    pub stamped_headers: Option<Vec<String>>,
+    /// The stamps.
+    pub stamps: Map,
+    /// Headers that Celery does not know: the application's own.
+    pub custom: Map,
+    /// True after requeue or restore.
+    pub redelivered: bool,
+    /// The properties of the envelope.
+    pub properties: Properties,
+}
+
+/// Limits in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct TimeLimits {
+    /// After this the task is ended from outside.
+    pub hard: Option<f64>,
+    /// After this the task is told.
+    pub soft: Option<f64>,
+}
+
+/// What is to follow a task.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Embed {
+    /// Called with the result, on success.
+    pub callbacks: Vec<Signature>,
+    /// Called on failure.
+    pub errbacks: Vec<Signature>,
+    /// The rest of the chain, reversed: the last is next.
+    pub chain: Vec<Signature>,
+    /// True when a `chain` list was there, even an empty one.
+    pub in_chain: bool,
+    /// The body of the chord that this task is a part of.
+    pub chord: Option<Signature>,
+}
+
+impl TimeLimits {
+    fn parse(value: Option<Value>) -> Self {
+        let number =
+            |at: usize| value.as_ref().and_then(|v| v.get(at)).and_then(Value::as_f64).filter(|seconds| *seconds > 0.0);
+        Self { hard: number(0), soft: number(1) }
+    }
+
+    fn to_value(self) -> Value {
+        json!([self.hard.map(number), self.soft.map(number)])
+    }
+}
+
+/// A number of seconds without a needless fraction: 60, not 60.0.
+pub fn number(seconds: f64) -> Value {
+    if seconds.fract() == 0.0 && seconds.abs() < 9e15 { json!(seconds as i64) } else { json!(seconds) }
+}
+
+impl Embed {
+    fn parse(value: Value) -> Result<Self, DecodeError> {
+        let Value::Object(mut map) = value else { return Ok(Self::default()) };
+        let list = |value: Option<Value>| -> Result<Vec<Signature>, DecodeError> {
+            Ok(signatures(&value.unwrap_or(Value::Null))?)
+        };
+        let chain = map.remove("chain").filter(|v| !v.is_null());
+        Ok(Self {
+            callbacks: list(map.remove("callbacks"))?,
+            errbacks: list(map.remove("errbacks"))?,
+            in_chain: chain.is_some(),
+            chain: list(chain)?,
+            chord: match map.remove("chord") {
+                None | Some(Value::Null) => None,
+                Some(chord) => Some(serde_json::from_value(chord)?),
+            },
+        })
+    }
+
+    fn to_value(&self) -> Value {
+        let list = |items: &[Signature]| if items.is_empty() { Value::Null } else { to_value(items) };
+        json!({
+            "callbacks": list(&self.callbacks),
+            "errbacks": list(&self.errbacks),
+            "chain": if self.in_chain { to_value(&self.chain) } else { list(&self.chain) },
+            "chord": self.chord.as_ref().map_or(Value::Null, to_value),
+        })
+    }
+}
+
+impl TaskMessage {
+    /// A message for a task, with nothing but its name, id and arguments.
+    pub fn new(task: impl Into<String>, id: impl Into<String>, args: Vec<Value>, kwargs: Map) -> Self {
+        Self { task: task.into(), id: id.into(), args, kwargs, ..Self::default() }
+    }
+
+    /// The task's name and id, when the headers tell them: known even when the body cannot be read.
+    pub fn peek(envelope: &Envelope) -> (Option<&str>, Option<&str>) {
+        let text = |name: &str| envelope.headers.get(name).and_then(Value::as_str);
+        (text("task"), text("id"))
+    }
+
+    /// Reads a task message of protocol 2, 1 or the hybrid of both.
+    ///
+    /// # Errors
+    /// A content type that is not in `accept`, a body that cannot be decoded, or a form that is no task.
+    pub fn decode(envelope: &Envelope, accept: &[String]) -> Result<Self, DecodeError> {
+        if !accept.iter().any(|accepted| accepts(accepted, &envelope.content_type)) {
+            return Err(DecodeError::ContentDisallowed(envelope.content_type.clone(), accept.join(", ")));
+        }
+        if let Some(Value::String(name)) = envelope.headers.get("compression") {
+            return Err(DecodeError::Compression(name.clone()));
+        }
+        if envelope.content_type != JSON {
+            return Err(DecodeError::ContentDisallowed(envelope.content_type.clone(), accept.join(", ")));
+        }
+        let body = from_json(&envelope.body)?;
+        let has_task = envelope.headers.get("task").is_some_and(Value::is_string);
+        match body {
+            Value::Array(items) if has_task => Self::protocol2(envelope, items),
+            Value::Object(map) if has_task && map.contains_key("args") => Self::protocol1(envelope, map),
+            Value::Object(map) if map.contains_key("task") => Self::protocol1(envelope, map),
+            other if has_task => Err(DecodeError::shape(format!(
+                "the body must be a list of three items [args, kwargs, embed], is {}",
+                kind(Some(&other))
+            ))),
+            _ => Err(DecodeError::shape("neither the headers nor the body name a task")),
+        }
+    }
+
+    fn protocol2(envelope: &Envelope, items: Vec<Value>) -> Result<Self, DecodeError> {
+        let [args, kwargs, embed]: [Value; 3] = items.try_into().map_err(|items: Vec<Value>| {
+            DecodeError::shape(format!("the body must hold three items [args, kwargs, embed], holds {}", items.len()))
+        })?;
+        let mut message = Self::from_headers(envelope.headers.clone(), envelope)?;
+        message.args = as_list(args)?;
+        message.kwargs = as_map(kwargs)?;
+        message.embed = Embed::parse(embed)?;
+        Ok(message)
+    }
+
+    /// Protocol 1: everything is in the body. Headers, where there are any, win.
+    fn protocol1(envelope: &Envelope, mut map: Map) -> Result<Self, DecodeError> {
+        let args = as_list(map.remove("args").unwrap_or(Value::Null))?;
+        let kwargs = as_map(map.remove("kwargs").unwrap_or(Value::Null))?;
+        let embed = json!({
+            "callbacks": map.remove("callbacks"), "errbacks": map.remove("errbacks"), "chord": map.remove("chord"),
+        });
+        if let Some(taskset) = map.remove("taskset").filter(|v| !v.is_null()) {
+            map.insert("group".into(), taskset);
+        }
+        map.remove("utc");
+        for (key, value) in &envelope.headers {
+            map.insert(key.clone(), value.clone());
+        }
+        let mut message = Self::from_headers(map, envelope)?;
+        message.args = args;
+        message.kwargs = kwargs;
+        message.embed = Embed::parse(embed)?;
+        Ok(message)
+    }
+
+    fn from_headers(mut map: Map, envelope: &Envelope) -> Result<Self, DecodeError> {
+        let task = take_text(&mut map, "task").ok_or_else(|| DecodeError::shape("the message names no task"))?;
+        let id = take_text(&mut map, "id").ok_or_else(|| DecodeError::shape("the message has no id"))?;
+        for ignored in ["lang", "groups", "meth", "compression", "celery_beat_task"] {
+            map.remove(ignored);
+        }
+        let redelivered = map.remove("redelivered").is_some_and(|v| v == Value::Bool(true));
+        Ok(Self {
+            task,
+            id,
+            shadow: take_text(&mut map, "shadow"),
+            eta: take_text(&mut map, "eta"),
+            expires: take_text(&mut map, "expires"),
+            group: take_text(&mut map, "group"),
+            group_index: map.remove("group_index").and_then(|v| v.as_i64()),
+            retries: take_number(&mut map, "retries"),
+            timelimit: TimeLimits::parse(map.remove("timelimit")),
+            root_id: take_text(&mut map, "root_id"),
+            parent_id: take_text(&mut map, "parent_id"),
+            argsrepr: take_text(&mut map, "argsrepr"),
+            kwargsrepr: take_text(&mut map, "kwargsrepr"),
+            origin: take_text(&mut map, "origin"),
+            ignore_result: map.remove("ignore_result").and_then(|v| v.as_bool()),
+            replaced_task_nesting: take_number(&mut map, "replaced_task_nesting"),
+            stamped_headers: match map.remove("stamped_headers") {
+                Some(Value::Array(names)) => Some(names.iter().filter_map(|n| n.as_str().map(str::to_owned)).collect()),
+                _ => None,
+            },
+            stamps: match map.remove("stamps") {
+                Some(Value::Object(stamps)) => stamps,
+                _ => Map::new(),
+            },
+            custom: map,
+            redelivered: redelivered || envelope.properties.redelivered,
+            properties: envelope.properties.clone(),
+            ..Self::default()
+        })
+    }
+
+    /// Writes the message as protocol 2. `tag` becomes the delivery tag: a fresh one for every publish.
+    pub fn encode(&self, tag: String) -> Envelope {
+        let mut headers = Map::new();
+        let mut put = |name: &str, value: Value| {
+            headers.insert(name.to_owned(), value);
+        };
+        put("lang", "py".into());
+        put("task", self.task.as_str().into());
+        put("id", self.id.as_str().into());
+        put("shadow", json!(self.shadow));
+        put("eta", json!(self.eta));
+        put("expires", json!(self.expires));
+        put("group", json!(self.group));
+        put("group_index", json!(self.group_index));
+        put("retries", self.retries.into());
+        put("timelimit", self.timelimit.to_value());
+        put("root_id", json!(self.root_id));
+        put("parent_id", json!(self.parent_id));
+        put("argsrepr", self.args_text().into());
+        put("kwargsrepr", self.kwargs_text().into());
+        put("origin", json!(self.origin));
+        put("ignore_result", json!(self.ignore_result));
+        put("replaced_task_nesting", self.replaced_task_nesting.into());
+        put("stamped_headers", json!(self.stamped_headers));
+        put("stamps", Value::Object(self.stamps.clone()));
+        for (name, value) in &self.custom {
+            put(name, value.clone());
+        }
+        let body = json!([self.args, self.kwargs, self.embed.to_value()]);
+        let properties = Properties {
+            correlation_id: Some(self.properties.correlation_id.clone().unwrap_or_else(|| self.id.clone())),
+            reply_to: Some(self.properties.reply_to.clone().unwrap_or_default()),
+            delivery_mode: 2,
+            delivery_tag: tag,
+            redelivered: false,
+            ..self.properties.clone()
+        };
+        Envelope::json(&body, headers, properties)
+    }
+
+    /// The arguments as Python text: the sender's, or made from the values.
+    pub fn args_text(&self) -> String {
+        self.argsrepr.clone().unwrap_or_else(|| repr::args(&self.args))
+    }
+
+    /// The keyword arguments as Python text: the sender's, or made from the values.
+    pub fn kwargs_text(&self) -> String {
+        self.kwargsrepr.clone().unwrap_or_else(|| repr::kwargs(&self.kwargs))
+    }
+
+    /// The name to show: the shadow, or the task's.
+    pub fn shown_name(&self) -> &str {
+        self.shadow.as_deref().unwrap_or(&self.task)
+    }
+
+    /// The root of the tree: the header, or the task itself.
+    pub fn root(&self) -> &str {
+        self.root_id.as_deref().unwrap_or(&self.id)
+    }
+}
+
+fn accepts(accepted: &str, content_type: &str) -> bool {
+    accepted == content_type || matches!((accepted, content_type), ("json", JSON))
+}
+
+fn take_number(map: &mut Map, name: &str) -> u32 {
+    let value = map.remove(name);
+    value.and_then(|v| v.as_f64()).map_or(0, |n| n.max(0.0) as u32)
+}
+
+fn as_list(value: Value) -> Result<Vec<Value>, DecodeError> {
+    match value {
+        Value::Array(items) => Ok(items),
+        Value::Null => Ok(vec![]),
+        other => Err(DecodeError::shape(format!("args must be a list, are {}", kind(Some(&other))))),
+    }
+}
+
+fn as_map(value: Value) -> Result<Map, DecodeError> {
+    match value {
+        Value::Object(map) => Ok(map),
+        Value::Null => Ok(Map::new()),
+        other => Err(DecodeError::shape(format!("kwargs must be a map, are {}", kind(Some(&other))))),
+    }
+}

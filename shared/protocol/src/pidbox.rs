@@ -1,0 +1,122 @@
+//! Remote control: requests that are broadcast to the workers, and their replies (kombu.pidbox, celery.app.control).
+
+use serde_json::{Value, json};
+
+use crate::Map;
+use crate::envelope::{Envelope, Properties};
+use crate::serializer::{DecodeError, from_json};
+
+/// The exchange that requests go to (`control_exchange` + `.pidbox`).
+pub const EXCHANGE: &str = "celery.pidbox";
+/// The exchange of replies.
+pub const REPLY_EXCHANGE: &str = "reply.celery.pidbox";
+
+/// A request to one, some or all workers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// The command.
+    pub method: String,
+    /// Its keyword arguments.
+    pub arguments: Map,
+    /// The node names that are meant; empty: see `pattern`, else all.
+    pub destination: Vec<String>,
+    /// A pattern of node names.
+    pub pattern: Option<String>,
+    /// `glob` or `pcre`.
+    pub matcher: Option<String>,
+    /// Marks the replies to this request.
+    pub ticket: Option<String>,
+    /// Where replies go; none: no reply is wanted.
+    pub reply_to: Option<ReplyTo>,
+    /// The sender's Lamport clock.
+    pub clock: u64,
+}
+
+/// Where a reply goes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReplyTo {
+    /// The exchange, [`REPLY_EXCHANGE`] unless the client says otherwise.
+    pub exchange: String,
+    /// The client's id.
+    pub routing_key: String,
+}
+
+impl Request {
+    /// Reads a request.
+    ///
+    /// # Errors
+    /// What is no request: other content types too.
+    pub fn decode(envelope: &Envelope) -> Result<Self, DecodeError> {
+        if envelope.content_type != crate::serializer::JSON {
+            return Err(DecodeError::ContentDisallowed(envelope.content_type.clone(), "json".into()));
+        }
+        let Value::Object(mut body) = from_json(&envelope.body)? else {
+            return Err(DecodeError::shape("a control request must be an object"));
+        };
+        let text = |value: Option<Value>| match value {
+            Some(Value::String(text)) => Some(text),
+            _ => None,
+        };
+        let reply_to = match body.remove("reply_to") {
+            Some(Value::Object(mut to)) => match (text(to.remove("exchange")), text(to.remove("routing_key"))) {
+                (Some(exchange), Some(routing_key)) => Some(ReplyTo { exchange, routing_key }),
+                _ => None,
+            },
+            _ => None,
+        };
+        Ok(Self {
+            method: text(body.remove("method"))
+                .ok_or_else(|| DecodeError::shape("a control request needs a method"))?,
+            arguments: match body.remove("arguments") {
+                Some(Value::Object(map)) => map,
+                _ => Map::new(),
+            },
+            destination: match body.remove("destination") {
+                Some(Value::Array(names)) => names.into_iter().filter_map(|name| text(Some(name))).collect(),
+                Some(Value::String(name)) => vec![name],
+                _ => vec![],
+            },
+            pattern: text(body.remove("pattern")),
+            matcher: text(body.remove("matcher")),
+            ticket: text(body.remove("ticket")),
+            reply_to,
+            clock: envelope.headers.get("clock").and_then(Value::as_u64).unwrap_or(0),
+        })
+    }
+
+    /// Writes a request. `expires` in seconds since the epoch, 0 for never.
+    pub fn encode(&self, expires: f64, tag: String) -> Envelope {
+        let destination = if self.destination.is_empty() { Value::Null } else { json!(self.destination) };
+        let mut body = json!({
+            "method": self.method, "arguments": self.arguments, "destination": destination,
+            "pattern": self.pattern, "matcher": self.matcher,
+        });
+        if let (Some(ticket), Some(to)) = (&self.ticket, &self.reply_to) {
+            body["ticket"] = json!(ticket);
+            body["reply_to"] = json!({"exchange": to.exchange, "routing_key": to.routing_key});
+        }
+        let mut headers = Map::new();
+        headers.insert("clock".into(), self.clock.into());
+        headers.insert("expires".into(), json!(expires));
+        let properties =
+            Properties { delivery_mode: 2, exchange: EXCHANGE.to_owned(), delivery_tag: tag, ..Properties::default() };
+        Envelope::json(&body, headers, properties)
+    }
+}
+
+/// Writes the reply of a node.
+pub fn reply(node: &str, reply: Value, ticket: Option<&str>, to: &ReplyTo, clock: u64, tag: String) -> Envelope {
+    let mut body = Map::new();
+    body.insert(node.to_owned(), reply);
+    let mut headers = Map::new();
+    headers.insert("ticket".into(), json!(ticket));
+    headers.insert("clock".into(), clock.into());
+    let properties = Properties {
+        delivery_mode: 1,
+        exchange: to.exchange.clone(),
+        routing_key: to.routing_key.clone(),
+        delivery_tag: tag,
+        ..Properties::default()
+    };
+    Envelope::json(&Value::Object(body), headers, properties)
+}

@@ -1,0 +1,182 @@
+//! What the result backend stores for a task (celery.backends.base: Backend._get_result_meta).
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::Map;
+use crate::exception::TaskException;
+
+/// The state of a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// Waiting, or unknown: never stored.
+    Pending,
+    /// Taken by a worker: in events only.
+    Received,
+    /// Running; stored with `track_started`.
+    Started,
+    /// Ended with a result.
+    Success,
+    /// Ended with an exception.
+    Failure,
+    /// Will run again.
+    Retry,
+    /// Revoked, expired or terminated.
+    Revoked,
+    /// Rejected by its worker.
+    Rejected,
+    /// A state of the application's own, as `PROGRESS`.
+    Custom(String),
+}
+
+impl State {
+    /// The state's name on the wire.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Pending => "PENDING",
+            Self::Received => "RECEIVED",
+            Self::Started => "STARTED",
+            Self::Success => "SUCCESS",
+            Self::Failure => "FAILURE",
+            Self::Retry => "RETRY",
+            Self::Revoked => "REVOKED",
+            Self::Rejected => "REJECTED",
+            Self::Custom(name) => name,
+        }
+    }
+
+    /// True for SUCCESS, FAILURE and REVOKED: nothing comes after.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Success | Self::Failure | Self::Revoked)
+    }
+
+    /// True where the result is an exception.
+    pub fn is_exception(&self) -> bool {
+        matches!(self, Self::Failure | Self::Retry | Self::Revoked)
+    }
+}
+
+impl From<&str> for State {
+    fn from(name: &str) -> Self {
+        match name {
+            "PENDING" => Self::Pending,
+            "RECEIVED" => Self::Received,
+            "STARTED" => Self::Started,
+            "SUCCESS" => Self::Success,
+            "FAILURE" => Self::Failure,
+            "RETRY" => Self::Retry,
+            "REVOKED" => Self::Revoked,
+            "REJECTED" => Self::Rejected,
+            other => Self::Custom(other.to_owned()),
+        }
+    }
+}
+
+/// A stored result, with its fields in Celery's order. `children` is null when it was written without a request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskMeta {
+    /// The state's name.
+    pub status: String,
+    /// The return value, the meta of a custom state, or an exception map.
+    #[serde(default)]
+    pub result: Value,
+    /// The traceback's text.
+    #[serde(default)]
+    pub traceback: Option<String>,
+    /// Result tuples of what the task sent.
+    #[serde(default)]
+    pub children: Option<Vec<Value>>,
+    /// When it ended, ISO 8601; null unless final.
+    #[serde(default)]
+    pub date_done: Option<String>,
+    /// The group of the message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_id: Option<String>,
+    /// The parent of the message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_id: Option<String>,
+    /// The task's name (`result_extended`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The arguments (`result_extended`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub args: Option<Value>,
+    /// The keyword arguments (`result_extended`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kwargs: Option<Value>,
+    /// The worker's node name (`result_extended`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
+    /// Retries so far (`result_extended`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u32>,
+    /// The routing key of the delivery (`result_extended`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    /// The names of the stamps (`result_extended`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stamped_headers: Option<Vec<String>>,
+    /// The stamps (`result_extended`), each a key of its own on the wire.
+    #[serde(skip)]
+    pub stamps: Map,
+    /// The task's id.
+    #[serde(default)]
+    pub task_id: String,
+}
+
+impl TaskMeta {
+    /// A meta of a state, with nothing else said.
+    pub fn new(task_id: impl Into<String>, state: &State, result: Value) -> Self {
+        Self {
+            status: state.as_str().to_owned(),
+            result,
+            traceback: None,
+            children: Some(vec![]),
+            date_done: None,
+            group_id: None,
+            parent_id: None,
+            name: None,
+            args: None,
+            kwargs: None,
+            worker: None,
+            retries: None,
+            queue: None,
+            stamped_headers: None,
+            stamps: Map::new(),
+            task_id: task_id.into(),
+        }
+    }
+
+    /// The state.
+    pub fn state(&self) -> State {
+        State::from(self.status.as_str())
+    }
+
+    /// The exception, where the state has one.
+    pub fn exception(&self) -> Option<TaskException> {
+        self.state().is_exception().then(|| serde_json::from_value(self.result.clone()).ok()).flatten()
+    }
+
+    /// The JSON text that is stored and published.
+    pub fn to_text(&self) -> String {
+        let mut value = crate::signature::to_value(self);
+        if let Value::Object(map) = &mut value
+            && !self.stamps.is_empty()
+        {
+            let task_id = map.shift_remove("task_id");
+            map.extend(self.stamps.clone());
+            map.insert("task_id".into(), task_id.unwrap_or_default());
+        }
+        value.to_string()
+    }
+}
+
+/// The tuple form of a task's result, for `children`: `[[id, parent], null]`.
+pub fn task_tuple(id: &str, parent: Option<Value>) -> Value {
+    json!([[id, parent], null])
+}
+
+/// The tuple form of a group's result: `[[id, parent], [members…]]`.
+pub fn group_tuple(id: &str, parent: Option<Value>, members: Vec<Value>) -> Value {
+    json!([[id, parent], members])
+}

@@ -1,0 +1,63 @@
+//! Times on the wire: ISO 8601 as Python writes it (celery.utils.iso8601).
+
+use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, SecondsFormat, Utc};
+
+/// Reads a time. Without an offset it is UTC, Celery's default time zone. Offsets as `Z`, `+02:00`, `+0200`; seconds with
+/// or without a fraction; a date alone is its midnight.
+pub fn parse(text: &str) -> Option<DateTime<Utc>> {
+    let text = text.trim();
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        return Some(time.with_timezone(&Utc));
+    }
+    for format in ["%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f%#z"] {
+        if let Ok(time) = DateTime::<FixedOffset>::parse_from_str(text, format) {
+            return Some(time.with_timezone(&Utc));
+        }
+    }
+    for format in ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M"] {
+        if let Ok(time) = NaiveDateTime::parse_from_str(text, format) {
+            return Some(time.and_utc());
+        }
+    }
+    Some(NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0)?.and_utc())
+}
+
+/// Writes a time as Python's `isoformat()` does for UTC: microseconds, `+00:00`.
+pub fn format(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Micros, false)
+}
+
+/// Seconds since the epoch, with fraction.
+pub fn epoch(time: DateTime<Utc>) -> f64 {
+    time.timestamp_micros() as f64 / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn forms_that_python_writes() {
+        for (text, seconds) in [
+            ("2026-11-24T03:12:19.858790+00:00", 1795489939.85879),
+            ("2026-11-24T03:12:19+02:00", 1795482739.0),
+            ("2026-11-24T03:12:19Z", 1795489939.0),
+            ("2026-11-24T03:12:19", 1795489939.0),
+            ("2026-11-24T03:12:19+0200", 1795482739.0),
+            ("2026-11-24 03:12:19.5", 1795489939.5),
+            ("2026-11-24", 1795478400.0),
+        ] {
+            assert_eq!(parse(text).map(epoch), Some(seconds), "{text}");
+        }
+        for text in ["", "soon", "2026-13-01T00:00:00", "1795489939"] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn written_as_python_does() {
+        let text = "2026-11-24T03:12:19.858790+00:00";
+        assert_eq!(format(parse(text).unwrap()), text);
+    }
+}

@@ -1,0 +1,138 @@
+//! Results (celery.backends.base, celery.backends.redis: RedisBackend).
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use petiole_protocol::TaskMeta;
+use redis::AsyncCommands;
+use redis::aio::ConnectionManager;
+use serde_json::{Value, json};
+
+use crate::connection::Connector;
+use crate::error::RedisError;
+use crate::scripts;
+
+/// The result backend, on a shared connection.
+#[derive(Clone)]
+pub struct Backend {
+    connection: ConnectionManager,
+    connector: Connector,
+}
+
+impl Backend {
+    /// A backend on a connection of its own.
+    ///
+    /// # Errors
+    /// As [`Connector::commands`].
+    pub fn new(connector: &Connector) -> Result<Self, RedisError> {
+        Ok(Self { connection: connector.commands()?, connector: connector.clone() })
+    }
+
+    /// The shared connection.
+    pub fn connection(&self) -> ConnectionManager {
+        self.connection.clone()
+    }
+
+    /// The key of a task's result, and the channel on which it is announced. The backend's prefix gets a `_` unless it
+    /// ends in a separator.
+    pub fn task_key(&self, task_id: &str) -> String {
+        format!("{}celery-task-meta-{task_id}", self.prefix())
+    }
+
+    /// The key of a group's meta; with a suffix, of a chord's counters.
+    pub fn group_key(&self, group_id: &str) -> String {
+        format!("{}celery-taskset-meta-{group_id}", self.prefix())
+    }
+
+    fn prefix(&self) -> String {
+        let prefix = &self.connector.keys().prefix;
+        match prefix.chars().last() {
+            None | Some(':' | '_' | '-' | '.') => prefix.clone(),
+            Some(_) => format!("{prefix}_"),
+        }
+    }
+
+    /// Stores a result and tells those who wait. A stored SUCCESS stays: then false.
+    ///
+    /// # Errors
+    /// Redis is away: to be called again.
+    pub async fn store(&self, meta: &TaskMeta, expires: Duration) -> Result<bool, RedisError> {
+        let key = self.task_key(&meta.task_id);
+        let mut call = scripts::STORE.key(&key);
+        call.arg(expires.as_secs()).arg(meta.to_text()).arg(&key);
+        Ok(call.invoke_async::<i64>(&mut self.connection.clone()).await? == 1)
+    }
+
+    /// The stored result; none: pending or unknown.
+    ///
+    /// # Errors
+    /// Redis is away, or the key holds something else.
+    pub async fn get(&self, task_id: &str) -> Result<Option<TaskMeta>, RedisError> {
+        let text: Option<Vec<u8>> = self.connection.clone().get(self.task_key(task_id)).await?;
+        text.map(|text| parse(&text, task_id)).transpose()
+    }
+
+    /// The stored results of several tasks, in their order.
+    ///
+    /// # Errors
+    /// Redis is away, or a key holds something else.
+    pub async fn get_many(&self, task_ids: &[String]) -> Result<Vec<Option<TaskMeta>>, RedisError> {
+        if task_ids.is_empty() {
+            return Ok(vec![]);
+        }
+        let keys: Vec<String> = task_ids.iter().map(|id| self.task_key(id)).collect();
+        let texts: Vec<Option<Vec<u8>>> = self.connection.clone().mget(&keys).await?;
+        texts.into_iter().zip(task_ids).map(|(text, id)| text.map(|text| parse(&text, id)).transpose()).collect()
+    }
+
+    /// Waits for a final state, for as long as `at_most`; then gives what is there.
+    ///
+    /// # Errors
+    /// Redis is away, or the key holds something else.
+    pub async fn wait(&self, task_id: &str, at_most: Duration) -> Result<Option<TaskMeta>, RedisError> {
+        let mut channel = self.connector.subscriber().await?;
+        channel.subscribe(self.task_key(task_id)).await?;
+        let mut last = self.get(task_id).await?;
+        let final_state = async {
+            let mut messages = channel.on_message();
+            while !last.as_ref().is_some_and(|meta| meta.state().is_final()) {
+                let Some(message) = messages.next().await else { break };
+                if let Ok(meta) = parse(message.get_payload_bytes(), task_id) {
+                    last = Some(meta);
+                }
+            }
+        };
+        // Over in time or not: `last` tells.
+        let _ = tokio::time::timeout(at_most, final_state).await;
+        Ok(last)
+    }
+
+    /// Saves a group, such that Python's `GroupResult.restore` finds it. `tuple` is its result tuple.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn save_group(&self, group_id: &str, tuple: &Value, expires: Duration) -> Result<(), RedisError> {
+        let text = json!({ "result": tuple }).to_string();
+        Ok(self.connection.clone().set_ex(self.group_key(group_id), text, expires.as_secs().max(1)).await?)
+    }
+
+    /// A saved group's result tuple.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn group(&self, group_id: &str) -> Result<Option<Value>, RedisError> {
+        let text: Option<Vec<u8>> = self.connection.clone().get(self.group_key(group_id)).await?;
+        let meta = text.and_then(|text| petiole_protocol::serializer::from_json(&text).ok());
+        Ok(meta.and_then(|mut meta| meta.get_mut("result").map(Value::take)))
+    }
+}
+
+fn parse(text: &[u8], task_id: &str) -> Result<TaskMeta, RedisError> {
+    let bad = |what: &dyn std::fmt::Display| RedisError::Data(format!("result of task {task_id}: {what}"));
+    let value = petiole_protocol::serializer::from_json(text).map_err(|e| bad(&e))?;
+    let mut meta: TaskMeta = serde_json::from_value(value).map_err(|e| bad(&e))?;
+    if meta.task_id.is_empty() {
+        meta.task_id = task_id.to_owned();
+    }
+    Ok(meta)
+}

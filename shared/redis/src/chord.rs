@@ -1,0 +1,152 @@
+//! Counting the parts of a chord (celery.backends.redis: RedisBackend.set_chord_size, on_chord_part_return). The keys and
+//! their transitions are Celery's: Python workers may report parts of the same chord.
+
+use std::time::Duration;
+
+use petiole_protocol::serializer::from_json;
+use redis::{AsyncCommands, pipe};
+use serde_json::{Value, json};
+
+use crate::backend::Backend;
+use crate::error::RedisError;
+use crate::scripts;
+
+/// How long a worker has, once all parts are there, to send the body: twice Celery's `result_chord_join_timeout`.
+const CLAIM: Duration = Duration::from_secs(6);
+/// The same while it joins and publishes.
+const RENEWED_CLAIM: Duration = Duration::from_secs(21);
+/// How long the end of a chord is remembered, for parts that come late.
+const DONE: Duration = Duration::from_secs(300);
+
+/// A part of a chord that is done.
+#[derive(Debug, Clone)]
+pub struct Part<'a> {
+    /// The chord's header.
+    pub group_id: &'a str,
+    /// The place in the header; none: at the end.
+    pub index: Option<i64>,
+    /// The task that is the part.
+    pub task_id: &'a str,
+    /// Its state.
+    pub state: &'a str,
+    /// Its result or exception map.
+    pub result: &'a Value,
+}
+
+/// A part as it lies in the chord's key: `[1, id, state, result]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredPart {
+    /// The task.
+    pub task_id: String,
+    /// Its state.
+    pub state: String,
+    /// Its result or exception map.
+    pub result: Value,
+}
+
+/// The right to send a chord's body.
+#[derive(Debug)]
+pub struct Claim {
+    group_id: String,
+    token: String,
+}
+
+impl Backend {
+    fn chord_keys(&self, group_id: &str) -> [String; 6] {
+        let key = self.group_key(group_id);
+        [".j", ".t", ".s", ".d", "", ".c"].map(|suffix| format!("{key}{suffix}"))
+    }
+
+    /// Says how many parts a chord has, before its last one is sent.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn set_chord_size(&self, group_id: &str, size: usize, expires: Duration) -> Result<(), RedisError> {
+        let [_, _, s, _, _, c] = self.chord_keys(group_id);
+        let mut pipe = pipe();
+        pipe.del(c).ignore().set_ex(s, size, expires.as_secs().max(1)).ignore();
+        Ok(pipe.query_async(&mut self.connection()).await?)
+    }
+
+    /// One more part is coming: a task adds one to its own chord.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn add_chord_member(&self, group_id: &str, members: usize) -> Result<(), RedisError> {
+        let [_, t, ..] = self.chord_keys(group_id);
+        Ok(self.connection().incr(t, members).await?)
+    }
+
+    /// Counts a part. Gives a claim when it was the last: whoever has it sends the body, and [ends](Self::end_chord) it.
+    ///
+    /// # Errors
+    /// Redis is away: to be called again; a part counts once.
+    pub async fn chord_part(&self, part: &Part<'_>, expires: Duration) -> Result<Option<Claim>, RedisError> {
+        let score = part.index.map_or("+inf".to_owned(), |index| index.to_string());
+        let seen = format!("{}:{}", part.task_id, part.index.map_or("+inf".to_owned(), |index| index.to_string()));
+        let token = uuid::Uuid::new_v4().simple().to_string();
+        let mut call = scripts::CHORD_PART.prepare_invoke();
+        for key in self.chord_keys(part.group_id) {
+            call.key(key);
+        }
+        call.arg(seen).arg(json!([1, part.task_id, part.state, part.result]).to_string());
+        call.arg(score).arg(1).arg(expires.as_secs().max(1)).arg(CLAIM.as_secs()).arg(&token);
+        let counted: Vec<i64> = call.invoke_async(&mut self.connection()).await?;
+        let claimed = counted.get(3) == Some(&1);
+        Ok(claimed.then(|| Claim { group_id: part.group_id.to_owned(), token }))
+    }
+
+    /// The parts of a chord, in order.
+    ///
+    /// # Errors
+    /// Redis is away, or something else lies there.
+    pub async fn chord_parts(&self, group_id: &str) -> Result<Vec<StoredPart>, RedisError> {
+        let [j, ..] = self.chord_keys(group_id);
+        let texts: Vec<Vec<u8>> = self.connection().zrange(j, 0, -1).await?;
+        let part = |text: &Vec<u8>| match from_json(text) {
+            Ok(Value::Array(mut items)) if items.len() == 4 => Some(StoredPart {
+                result: items.pop()?,
+                state: items.pop()?.as_str()?.to_owned(),
+                task_id: items.pop()?.as_str()?.to_owned(),
+            }),
+            _ => None,
+        };
+        texts
+            .iter()
+            .map(|text| {
+                part(text).ok_or_else(|| RedisError::Data(format!("a part of chord {group_id} cannot be read")))
+            })
+            .collect()
+    }
+
+    /// Keeps the right to send the body while it is being joined and sent. False: another has it now.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn renew_chord(&self, claim: &Claim) -> Result<bool, RedisError> {
+        let [_, _, s, _, _, c] = self.chord_keys(&claim.group_id);
+        let mut call = scripts::CHORD_RENEW.prepare_invoke();
+        call.key(c).key(s).arg(&claim.token).arg(RENEWED_CLAIM.as_secs());
+        Ok(call.invoke_async::<i64>(&mut self.connection()).await? == 1)
+    }
+
+    /// The body was sent: the keys go.
+    ///
+    /// # Errors
+    /// Redis is away: to be called again.
+    pub async fn end_chord(&self, claim: &Claim) -> Result<(), RedisError> {
+        let [j, t, s, d, _, c] = self.chord_keys(&claim.group_id);
+        let mut call = scripts::CHORD_DONE.prepare_invoke();
+        call.key(c).key(j).key(t).key(s).key(d).arg(&claim.token).arg(DONE.as_secs());
+        Ok(call.invoke_async(&mut self.connection()).await?)
+    }
+
+    /// The body failed: no part can complete the chord any more; the parts stay to be looked at.
+    ///
+    /// # Errors
+    /// Redis is away: to be called again.
+    pub async fn fail_chord(&self, claim: &Claim) -> Result<(), RedisError> {
+        let [_, _, s, ..] = self.chord_keys(&claim.group_id);
+        Ok(self.connection().del(s).await?)
+    }
+}

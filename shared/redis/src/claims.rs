@@ -1,0 +1,179 @@
+//! Who holds which message, and what becomes of the messages of the dead (kombu.transport.redis: QoS.restore_visible).
+//!
+//! kombu knows only the time of delivery: what is older than the visibility timeout goes to another worker, however
+//! alive its own one is, and a dead worker's messages wait as long. Here a worker renews the times of what it holds and
+//! says that it lives; when it no longer does, the others give its messages back at once.
+
+use std::time::Duration;
+
+use redis::aio::ConnectionManager;
+use redis::{AsyncCommands, cmd, pipe};
+use serde_json::Value;
+
+use crate::broker::{Broker, GiveBack, Side};
+use crate::error::RedisError;
+use crate::keys::Keys;
+use crate::scripts;
+
+/// A scan that takes longer than this has died.
+const SCAN_LOCK: Duration = Duration::from_secs(300);
+/// How many messages one scan gives back at most.
+const SCAN_LIMIT: isize = 1000;
+
+/// The claims of one worker, and its view on those of others.
+#[derive(Clone)]
+pub struct Claims {
+    broker: Broker,
+    owner: String,
+}
+
+impl Claims {
+    /// The claims of a worker. `owner` is unique for each start of a worker.
+    pub fn new(broker: Broker, owner: &str) -> Self {
+        Self { broker, owner: owner.to_owned() }
+    }
+
+    fn parts(&self) -> (ConnectionManager, &Keys) {
+        (self.broker.connection(), self.broker.keys())
+    }
+
+    /// Says that the worker lives for another `ttl`, by Redis' clock.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn keep_alive(&self, ttl: Duration) -> Result<(), RedisError> {
+        let now = self.now().await?;
+        let (mut connection, keys) = self.parts();
+        Ok(connection.zadd(keys.owners(), &self.owner, ((now + ttl.as_secs_f64()) * 1000.0) as i64).await?)
+    }
+
+    /// Renews the delivery times of messages that are held: nobody takes them for forgotten.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn renew(&self, tags: &[String]) -> Result<(), RedisError> {
+        if tags.is_empty() {
+            return Ok(());
+        }
+        let now = self.now().await?;
+        let (mut connection, keys) = self.parts();
+        for some in tags.chunks(1000) {
+            let mut renew = cmd("ZADD");
+            renew.arg(keys.unacked_index()).arg("XX");
+            for tag in some {
+                renew.arg(now).arg(tag);
+            }
+            renew.query_async::<()>(&mut connection).await?;
+        }
+        Ok(())
+    }
+
+    /// The worker goes: it holds nothing any more.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn leave(&self) -> Result<(), RedisError> {
+        let (mut connection, keys) = self.parts();
+        let left: u64 = connection.scard(keys.held(&self.owner)).await?;
+        if left == 0 {
+            connection.zrem::<_, _, ()>(keys.owners(), &self.owner).await?;
+        }
+        Ok(())
+    }
+
+    /// Tags that are this worker's by the books, but not among `known`: fetched, and the answer was lost on the way.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn forgotten(&self, known: &std::collections::HashSet<String>) -> Result<Vec<String>, RedisError> {
+        let (mut connection, keys) = self.parts();
+        let held: Vec<String> = connection.smembers(keys.held(&self.owner)).await?;
+        Ok(held.into_iter().filter(|tag| !known.contains(tag)).collect())
+    }
+
+    /// Gives messages back by their tags, whoever held them. Gives how many were there.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn restore(&self, holder: &str, tags: &[String]) -> Result<usize, RedisError> {
+        if tags.is_empty() {
+            return Ok(0);
+        }
+        let (mut connection, keys) = self.parts();
+        let entries: Vec<Option<String>> =
+            cmd("HMGET").arg(keys.unacked()).arg(tags).query_async(&mut connection).await?;
+        let (mut back, mut stale) = (Vec::new(), Vec::new());
+        for (tag, entry) in tags.iter().zip(entries) {
+            match entry.as_deref().and_then(unacked_entry) {
+                Some((text, queue)) => back.push(GiveBack { tag: tag.clone(), queue, text }),
+                None => stale.push(tag.clone()),
+            }
+        }
+        self.broker.ack(holder, &stale).await?;
+        self.broker.give_back(holder, Side::Next, &back).await
+    }
+
+    /// Gives back the messages of workers that no longer say that they live. Gives how many.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn restore_dead(&self) -> Result<usize, RedisError> {
+        let now = self.now().await?;
+        let (mut connection, keys) = self.parts();
+        let dead: Vec<String> = connection.zrangebyscore(keys.owners(), "-inf", (now * 1000.0) as i64).await?;
+        let mut restored = 0;
+        for owner in dead.iter().filter(|owner| **owner != self.owner) {
+            let tags: Vec<String> = connection.smembers(keys.held(owner)).await?;
+            restored += self.restore(owner, &tags).await?;
+            let mut forget = pipe();
+            forget.atomic().zrem(keys.owners(), owner).ignore().del(keys.held(owner)).ignore();
+            forget.query_async::<()>(&mut connection).await?;
+        }
+        Ok(restored)
+    }
+
+    /// kombu's scan: gives back what was delivered longer than the visibility timeout ago and not renewed since, whoever
+    /// holds it. One worker scans at a time.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn restore_visible(&self, visibility_timeout: Duration) -> Result<usize, RedisError> {
+        let now = self.now().await?;
+        let (mut connection, keys) = self.parts();
+        let token = uuid::Uuid::new_v4().simple().to_string();
+        let locked: Option<String> = cmd("SET")
+            .arg(keys.unacked_mutex())
+            .arg(&token)
+            .arg("NX")
+            .arg("PX")
+            .arg(SCAN_LOCK.as_millis() as u64)
+            .query_async(&mut connection)
+            .await?;
+        if locked.is_none() {
+            return Ok(0);
+        }
+        let overdue: Vec<String> = connection
+            .zrevrangebyscore_limit(keys.unacked_index(), now - visibility_timeout.as_secs_f64(), 0, 0, SCAN_LIMIT)
+            .await?;
+        let restored = self.restore(&self.owner, &overdue).await;
+        let mut unlock = scripts::UNLOCK.key(keys.unacked_mutex());
+        unlock.arg(&token).invoke_async::<()>(&mut connection).await?;
+        restored
+    }
+
+    /// Redis' clock, in seconds: the hosts' clocks may differ.
+    async fn now(&self) -> Result<f64, RedisError> {
+        let (seconds, micros): (u64, u64) = cmd("TIME").query_async(&mut self.broker.connection()).await?;
+        Ok(seconds as f64 + micros as f64 / 1e6)
+    }
+}
+
+/// The message and the queue of an entry of `unacked`: `[envelope, exchange, routing key]`.
+fn unacked_entry(text: &str) -> Option<(String, String)> {
+    let Ok(Value::Array(mut entry)) = petiole_protocol::serializer::from_json(text.as_bytes()) else { return None };
+    if entry.len() != 3 {
+        return None;
+    }
+    let (key, _exchange) = (entry.pop()?, entry.pop()?);
+    Some((entry.pop()?.to_string(), key.as_str()?.to_owned()))
+}

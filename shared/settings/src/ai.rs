@@ -1,0 +1,120 @@
+//! Settings of the models: which ones, where they are, how they are asked.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use crate::reader::Reader;
+
+/// The embedding model that runs in this process, without a network and without a key.
+pub const LOCAL_EMBEDDING_MODEL: &str = "all-MiniLM-L6-v2";
+
+/// What embedding and text generation need to know.
+#[derive(Clone, Debug)]
+pub struct AiSettings {
+    /// `EMBEDDING_MODEL`: `all-MiniLM-L6-v2` runs in process; any other name is asked of the OpenAI-compatible server.
+    pub embedding_model: String,
+    /// `EMBEDDING_DIMENSIONS`: the length of a vector; needed only for models that are not known here.
+    pub embedding_dimensions: Option<usize>,
+    /// `EMBEDDING_BATCH_SIZE`: how many texts are embedded together.
+    pub embedding_batch_size: usize,
+    /// `MODEL_DIR`: the folder that holds a folder for each local model.
+    pub model_dir: PathBuf,
+    /// `OPENAI_BASE_URL`: an OpenAI-compatible server, such as `http://127.0.0.1:11434/v1`.
+    pub openai_base_url: Option<String>,
+    /// `OPENAI_API_KEY`: the key of that server.
+    pub openai_api_key: Option<SecretString>,
+    /// `LANGUAGE_MODEL`: the model that writes text.
+    pub language_model: Option<String>,
+    /// `CHUNK_TOKENS`: the longest chunk, in tokens of the embedding model.
+    pub chunk_tokens: usize,
+    /// `CHUNK_OVERLAP_TOKENS`: how much of one chunk the next repeats, in tokens.
+    pub chunk_overlap_tokens: usize,
+    /// `AI_TIMEOUT`: how long one request to a model server may take.
+    pub timeout: Duration,
+    /// `AI_CONNECT_TIMEOUT`: how long the connection to a model server may take.
+    pub connect_timeout: Duration,
+    /// `AI_MAX_RETRIES`: how often a request is sent again after 429, 5xx or a broken connection.
+    pub max_retries: usize,
+}
+
+impl AiSettings {
+    /// Reads these settings alone, for a tool that needs no others.
+    pub fn read(reader: &mut Reader) -> Self {
+        let settings = Self {
+            embedding_model: reader.get(
+                &["EMBEDDING_MODEL"],
+                LOCAL_EMBEDDING_MODEL.to_owned(),
+                "the name of an embedding model",
+            ),
+            embedding_dimensions: reader.optional(&["EMBEDDING_DIMENSIONS"], "a whole number"),
+            embedding_batch_size: reader.number(&["EMBEDDING_BATCH_SIZE"], 32, 1..=2048),
+            model_dir: read_model_dir(reader),
+            openai_base_url: read_base_url(reader),
+            openai_api_key: reader.secret(&["OPENAI_API_KEY"]),
+            language_model: reader.optional(&["LANGUAGE_MODEL"], "the name of a language model"),
+            chunk_tokens: reader.number(&["CHUNK_TOKENS"], 160, 16..=8192),
+            chunk_overlap_tokens: reader.number(&["CHUNK_OVERLAP_TOKENS"], 20, 0..=4096),
+            timeout: reader.seconds(&["AI_TIMEOUT"], Duration::from_secs(60)),
+            connect_timeout: reader.seconds(&["AI_CONNECT_TIMEOUT"], Duration::from_secs(5)),
+            max_retries: reader.number(&["AI_MAX_RETRIES"], 4, 0..=20),
+        };
+        if settings.chunk_overlap_tokens >= settings.chunk_tokens {
+            let held = settings.chunk_overlap_tokens.to_string();
+            reader.problem("CHUNK_OVERLAP_TOKENS", Some(&held), "less than CHUNK_TOKENS");
+        }
+        settings
+    }
+}
+
+fn read_model_dir(reader: &mut Reader) -> PathBuf {
+    if let Some((_, dir)) = reader.text(&["MODEL_DIR"]) {
+        return PathBuf::from(dir);
+    }
+    let cache = reader.text(&["XDG_CACHE_HOME"]).map(|(_, cache)| PathBuf::from(cache));
+    let home = reader.text(&["HOME"]).map(|(_, home)| PathBuf::from(home).join(".cache"));
+    cache.or(home).unwrap_or_else(|| PathBuf::from("/var/cache")).join("petiole/models")
+}
+
+fn read_base_url(reader: &mut Reader) -> Option<String> {
+    let (name, url) = reader.text(&["OPENAI_BASE_URL"])?;
+    if url.starts_with("http://") || url.starts_with("https://") {
+        return Some(url.trim_end_matches('/').to_owned());
+    }
+    reader.problem(&name, Some(&crate::redacted_url(&url)), "a URL that begins with http:// or https://");
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+
+    #[test]
+    fn models_live_in_the_cache_unless_told_otherwise() {
+        for (values, dir) in [
+            (vec![("HOME", "/home/a")], "/home/a/.cache/petiole/models"),
+            (vec![("HOME", "/home/a"), ("XDG_CACHE_HOME", "/c")], "/c/petiole/models"),
+            (vec![("HOME", "/home/a"), ("MODEL_DIR", "/m")], "/m"),
+            (vec![], "/var/cache/petiole/models"),
+        ] {
+            let mut reader = Reader::from_map(values);
+            assert_eq!(AiSettings::read(&mut reader).model_dir, PathBuf::from(dir));
+            reader.finish().unwrap();
+        }
+    }
+
+    #[test]
+    fn overlap_and_server_are_checked() {
+        let mut reader = Reader::from_map([
+            ("CHUNK_TOKENS", "50"),
+            ("CHUNK_OVERLAP_TOKENS", "50"),
+            ("OPENAI_BASE_URL", "localhost:11434"),
+        ]);
+        AiSettings::read(&mut reader);
+        let text = reader.finish().unwrap_err().to_string();
+        assert!(text.contains("CHUNK_OVERLAP_TOKENS") && text.contains("OPENAI_BASE_URL"), "{text}");
+    }
+}
