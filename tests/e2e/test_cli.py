@@ -166,8 +166,10 @@ def test_rate_limit(client, celery_command, worker):
 
 
 def test_rate_limit_of_a_bad_rate_or_task(client, worker):
-    assert "error" in client.control("rate_limit", worker, task_name="demo.echo", rate_limit="many")
-    assert "error" in client.control("rate_limit", worker, task_name="no.such", rate_limit="1/s")
+    answer = client.control("rate_limit", worker, task_name="demo.echo", rate_limit="many")
+    assert "Invalid rate limit string" in answer["error"]
+    answer = client.control("rate_limit", worker, task_name="no.such", rate_limit="1/s")
+    assert answer == {"error": "unknown task"}
 
 
 def test_add_and_cancel_consumer(client, celery_command, queue, worker):
