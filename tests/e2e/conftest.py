@@ -1,6 +1,7 @@
 """Fixtures: one stack for the whole session, and the clients of it."""
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -15,6 +16,13 @@ from waiting import PATIENCE, wait_until
 # Restarts come last: the other files need the stack as it was started.
 ORDER = ("test_client", "test_canvas", "test_bad_messages", "test_cli", "test_events", "test_flower",
          "test_mixed_workers", "test_http", "test_documents", "test_restart")
+
+
+def pytest_configure():
+    # Ended from outside, the tests stop their stack all the same.
+    def interrupted(*_):
+        raise KeyboardInterrupt
+    signal.signal(signal.SIGTERM, interrupted)
 
 
 def pytest_collection_modifyitems(items):
@@ -35,7 +43,7 @@ def stack():
 def left_out(request, stack):
     """Leaves out what this form of the stack cannot do, and says so."""
     if request.node.get_closest_marker("needs_api") and not stack.has_api:
-        pytest.skip("the reference has no API")
+        pytest.skip("there is no API here")
     if request.node.get_closest_marker("needs_scripts") and not stack.restartable:
         pytest.skip("this stack was started by somebody else")
     if request.node.get_closest_marker("beyond_celery") and stack.is_reference:
@@ -146,7 +154,7 @@ def python_worker(stack, client, tmp_path_factory):
 def http(stack):
     """A client of the HTTP API."""
     if not stack.has_api:
-        pytest.skip("the reference has no API")
+        pytest.skip("there is no API here")
     headers = {"Authorization": f"Bearer {stack.api_key}"} if stack.api_key else {}
     with httpx.Client(base_url=stack.api_url, headers=headers, timeout=30 * PATIENCE) as one:
         yield one

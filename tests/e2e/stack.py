@@ -1,13 +1,15 @@
-"""The stack under test, in one of three forms.
+"""The stack under test, in one of four forms.
 
 * `NativeStack`: a copy of this checkout, started by its own `docker/start.sh` on free ports (the default);
 * `RunningStack`: one that runs already, told by `E2E_STACK_URLS`;
+* `WorkerStack`: Redis, Flower and one worker, told by `E2E_WORKER_CMD`; quick, for work on the worker alone;
 * `ReferenceStack`: Redis, Flower and a worker of plain Python Celery with the same tasks (`E2E_REFERENCE=python`).
   It has no API. What passes with it is what Celery does; the Rust worker must do the same.
 """
 import contextlib
 import fcntl
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -35,6 +37,8 @@ FOREIGN = (
 def make_stack():
     if os.environ.get("E2E_REFERENCE") == "python":
         return ReferenceStack()
+    if os.environ.get("E2E_WORKER_CMD"):
+        return WorkerStack(shlex.split(os.environ["E2E_WORKER_CMD"]))
     if os.environ.get("E2E_STACK_URLS"):
         return RunningStack(os.environ["E2E_STACK_URLS"])
     return NativeStack()
@@ -104,7 +108,6 @@ class NativeStack(Stack):
         self.folder = self.home / "petiole"
         self.log = self.home / "scripts.log"
         self.log.write_text("")
-        copy_checkout(self.folder)
         self.env = {name: value for name, value in os.environ.items() if name not in FOREIGN}
         name, value = self.marker.split("=")
         self.env[name] = value
@@ -112,6 +115,10 @@ class NativeStack(Stack):
         self.env["DOCKER_HOST"] = f"unix://{self.home}/no-docker.sock"
         self.env["APP_ENV"] = "development"
         self.env.update(zip(PORTS, map(str, free_ports(len(PORTS)))))
+        if (self.folder / "docker/stop.sh").exists():
+            # What a run that was killed left behind.
+            self.stop()
+        copy_checkout(self.folder)
 
     def script(self, name, *arguments, env=None, seconds=300):
         """Runs `docker/<name>`; its output goes to a file, since what it starts may keep the output open."""
@@ -183,19 +190,19 @@ def copy_checkout(folder):
         shutil.copy2(source, target)
 
 
-class ReferenceStack(Stack):
+class WorkerStack(Stack):
     has_api = False
-    is_reference = True
 
-    def __init__(self):
-        self.home = Path(tempfile.mkdtemp(prefix="petiole-e2e-reference-"))
+    def __init__(self, command):
+        self.command = command
+        self.home = Path(tempfile.mkdtemp(prefix="petiole-e2e-worker-"))
         self.redis_port, self.flower_port = free_ports(2)
-        password = uuid.uuid4().hex
-        self.password = password
+        self.password = uuid.uuid4().hex
         self.take_urls({
-            "BROKER_URL": f"redis://:{password}@127.0.0.1:{self.redis_port}/0",
+            "BROKER_URL": f"redis://:{self.password}@127.0.0.1:{self.redis_port}/0",
             "FLOWER_URL": f"http://127.0.0.1:{self.flower_port}",
         })
+        self.worker_env = {"BROKER_URL": self.broker_url, "RESULT_BACKEND": self.backend_url}
         self.running = {}
 
     def spawn(self, name, command, env=None):
@@ -220,9 +227,7 @@ class ReferenceStack(Stack):
             except redis.ConnectionError:
                 return False
         wait_until(up, "redis-server answers")
-        self.spawn("worker", [sys.executable, "-m", "celery", "-A", "python_tasks", "worker", "-P", "prefork", "-c", "2",
-                              "-n", "reference@here", "-l", "INFO"],
-                   {"E2E_BROKER_URL": self.broker_url, "E2E_RESULT_BACKEND": self.backend_url, **(env or {})})
+        self.spawn("worker", self.command, {**self.worker_env, **(env or {})})
         self.spawn("flower", [sys.executable, "-m", "celery", "flower", "--address=127.0.0.1",
                               f"--port={self.flower_port}"], {"CELERY_BROKER_URL": self.broker_url})
         return f"Flower: {self.flower_url}"
@@ -245,4 +250,16 @@ class ReferenceStack(Stack):
 
     def close(self):
         self.stop()
-        shutil.rmtree(self.home, ignore_errors=True)
+        if os.environ.get("E2E_KEEP_LOGS"):
+            print(f"logs: {self.home}")
+        else:
+            shutil.rmtree(self.home, ignore_errors=True)
+
+
+class ReferenceStack(WorkerStack):
+    is_reference = True
+
+    def __init__(self):
+        super().__init__([sys.executable, "-m", "celery", "-A", "python_tasks", "worker", "-P", "prefork", "-c", "2",
+                          "-n", "reference@here", "-l", "INFO"])
+        self.worker_env = {"E2E_BROKER_URL": self.broker_url, "E2E_RESULT_BACKEND": self.backend_url}

@@ -96,7 +96,7 @@ def test_reserved(client, inspect, busy):
 
 
 def test_scheduled_then_revoked(client, inspect, celery_command, events, worker):
-    result = client.send("demo.echo", "later", countdown=120)
+    result = client.send("demo.echo", "later", countdown=15)
     events.wait_for(uuid=result.id, type="task-received")
     rows = [row for row in inspect("scheduled") if row["request"]["id"] == result.id]
     assert len(rows) == 1 and rows[0]["request"]["name"] == "demo.echo" and rows[0]["eta"] and "priority" in rows[0]
@@ -166,8 +166,10 @@ def test_rate_limit(client, celery_command, worker):
 
 
 def test_rate_limit_of_a_bad_rate_or_task(client, worker):
-    assert "error" in client.control("rate_limit", worker, task_name="demo.echo", rate_limit="many")
-    assert "error" in client.control("rate_limit", worker, task_name="no.such", rate_limit="1/s")
+    answer = client.control("rate_limit", worker, task_name="demo.echo", rate_limit="many")
+    assert "Invalid rate limit string" in answer["error"]
+    answer = client.control("rate_limit", worker, task_name="no.such", rate_limit="1/s")
+    assert answer == {"error": "unknown task"}
 
 
 def test_add_and_cancel_consumer(client, celery_command, queue, worker):

@@ -127,7 +127,7 @@ def test_own_task_id(http):
 
 
 def test_revoke(http):
-    task_id = accepted(http.post("/v1/tasks", json={"task": "demo.add", "args": [1, 2], "countdown": 60}))["task_id"]
+    task_id = accepted(http.post("/v1/tasks", json={"task": "demo.add", "args": [1, 2], "countdown": 8}))["task_id"]
     assert http.get(f"/v1/tasks/{task_id}").json()["state"] not in FINAL
     assert http.delete(f"/v1/tasks/{task_id}").status_code == 202
     assert final(http, task_id)["state"] == "REVOKED"

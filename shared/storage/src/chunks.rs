@@ -1,9 +1,7 @@
 //! Chunks: the passages of a document and their vectors.
 
 use sea_orm::prelude::PgVector;
-use sea_orm::{
-    ConnectionTrait, DatabaseTransaction, DbBackend, Statement, TransactionTrait, Value,
-};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Statement, TransactionTrait, Value};
 use uuid::Uuid;
 
 use crate::error::{Result, StorageError};
@@ -36,29 +34,18 @@ impl Storage {
         within(BULK, async {
             let transaction = self.db.begin().await?;
             // locks the document: a second delivery of the same task waits for its turn, a delete comes after
-            let sql =
-                "UPDATE documents SET chunks = $2, chunks_done = $2, updated_at = clock_timestamp()
+            let sql = "UPDATE documents SET chunks = $2, chunks_done = $2, updated_at = clock_timestamp()
                 WHERE id = $1 RETURNING collection, language";
             let count = i32::try_from(chunks.len()).unwrap_or(i32::MAX);
-            let statement = Statement::from_sql_and_values(
-                DbBackend::Postgres,
-                sql,
-                [document_id.into(), count.into()],
-            );
+            let statement =
+                Statement::from_sql_and_values(DbBackend::Postgres, sql, [document_id.into(), count.into()]);
             let Some(document) = transaction.query_one_raw(statement).await? else {
                 return Err(StorageError::not_found("document", document_id));
             };
-            let (collection, language) = (
-                document.try_get("", "collection")?,
-                document.try_get("", "language")?,
-            );
+            let (collection, language) = (document.try_get("", "collection")?, document.try_get("", "language")?);
             let sql = "DELETE FROM chunks WHERE document_id = $1";
             transaction
-                .execute_raw(Statement::from_sql_and_values(
-                    DbBackend::Postgres,
-                    sql,
-                    [document_id.into()],
-                ))
+                .execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, [document_id.into()]))
                 .await?;
             let mut chunks = chunks.into_iter();
             loop {
@@ -83,7 +70,8 @@ async fn insert(
     rows: Vec<NewChunk>,
 ) -> Result<()> {
     let mut sql =
-        "INSERT INTO chunks (document_id, collection, language, id, position, text, tokens, embedding) VALUES ".to_owned();
+        "INSERT INTO chunks (document_id, collection, language, id, position, text, tokens, embedding) VALUES "
+            .to_owned();
     let mut values: Vec<Value> = vec![document_id.into(), collection.into(), language.into()];
     for row in rows {
         let n = values.len();
@@ -104,12 +92,6 @@ async fn insert(
         values.push(row.tokens.into());
         values.push(PgVector::from(row.embedding).into());
     }
-    transaction
-        .execute_raw(Statement::from_sql_and_values(
-            DbBackend::Postgres,
-            sql,
-            values,
-        ))
-        .await?;
+    transaction.execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, values)).await?;
     Ok(())
 }

@@ -3,9 +3,9 @@
 use chrono::{DateTime, Utc};
 use sea_orm::prelude::Expr;
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbBackend,
-    DeriveActiveEnum, EntityTrait, EnumIter, ExprTrait, FromQueryResult, QueryFilter, QueryOrder,
-    QuerySelect, Statement, TransactionTrait,
+    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbBackend, DeriveActiveEnum,
+    EntityTrait, EnumIter, ExprTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect, Statement,
+    TransactionTrait,
 };
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -158,15 +158,12 @@ impl Storage {
             let transaction = self.db.begin().await?;
             // the event's row is the lock between two deliveries of one task
             let sql = "SELECT id FROM events WHERE id = $1 FOR UPDATE";
-            let statement =
-                Statement::from_sql_and_values(DbBackend::Postgres, sql, [event_id.into()]);
+            let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, [event_id.into()]);
             if transaction.query_one_raw(statement).await?.is_none() {
                 return Err(StorageError::not_found("event", event_id));
             }
-            let made = document::Entity::find()
-                .filter(document::Column::EventId.eq(event_id))
-                .one(&transaction)
-                .await?;
+            let made =
+                document::Entity::find().filter(document::Column::EventId.eq(event_id)).one(&transaction).await?;
             if let Some(made) = made {
                 return Ok(made.into());
             }
@@ -187,10 +184,7 @@ impl Storage {
     /// [`StorageError::NotFound`], [`StorageError::Unavailable`].
     pub async fn document(&self, id: Uuid) -> Result<Document> {
         within(OPERATION, async {
-            let row = document::Entity::find_by_id(id)
-                .into_model::<Document>()
-                .one(&self.db)
-                .await?;
+            let row = document::Entity::find_by_id(id).into_model::<Document>().one(&self.db).await?;
             row.ok_or_else(|| StorageError::not_found("document", id))
         })
         .await
@@ -205,10 +199,7 @@ impl Storage {
             let row = document::Entity::find_by_id(id).one(&self.db).await?;
             let mut row = row.ok_or_else(|| StorageError::not_found("document", id))?;
             let content = std::mem::take(&mut row.content);
-            Ok(DocumentText {
-                document: row.into(),
-                content,
-            })
+            Ok(DocumentText { document: row.into(), content })
         })
         .await
     }
@@ -233,45 +224,21 @@ impl Storage {
         }
         if let Some(after) = after {
             let place = Expr::tuple([Expr::value(after.created_at), Expr::value(after.id)]);
-            condition =
-                condition.add(Expr::tuple([Expr::col(C::CreatedAt), Expr::col(C::Id)]).lt(place));
+            condition = condition.add(Expr::tuple([Expr::col(C::CreatedAt), Expr::col(C::Id)]).lt(place));
         }
         let rows = within(OPERATION, async {
             let query = document::Entity::find()
                 // everything but the text, which may be long
                 .select_only()
-                .columns([
-                    C::Id,
-                    C::Title,
-                    C::Collection,
-                    C::Metadata,
-                    C::Language,
-                    C::MediaType,
-                    C::ContentHash,
-                ])
-                .columns([
-                    C::State,
-                    C::Chunks,
-                    C::ChunksDone,
-                    C::Error,
-                    C::TaskId,
-                    C::CreatedAt,
-                    C::UpdatedAt,
-                ])
+                .columns([C::Id, C::Title, C::Collection, C::Metadata, C::Language, C::MediaType, C::ContentHash])
+                .columns([C::State, C::Chunks, C::ChunksDone, C::Error, C::TaskId, C::CreatedAt, C::UpdatedAt])
                 .filter(condition)
                 .order_by_desc(C::CreatedAt)
                 .order_by_desc(C::Id);
-            Ok(query
-                .limit(limit + 1)
-                .into_model::<Document>()
-                .all(&self.db)
-                .await?)
+            Ok(query.limit(limit + 1).into_model::<Document>().all(&self.db).await?)
         })
         .await?;
-        Ok(Page::new(rows, limit, |document| Cursor {
-            created_at: document.created_at,
-            id: document.id,
-        }))
+        Ok(Page::new(rows, limit, |document| Cursor { created_at: document.created_at, id: document.id }))
     }
 
     /// Deletes a document with its passages and vectors.
@@ -280,11 +247,7 @@ impl Storage {
     /// [`StorageError::NotFound`], [`StorageError::Unavailable`].
     pub async fn delete_document(&self, id: Uuid) -> Result<()> {
         within(OPERATION, async {
-            match document::Entity::delete_by_id(id)
-                .exec(&self.db)
-                .await?
-                .rows_affected
-            {
+            match document::Entity::delete_by_id(id).exec(&self.db).await?.rows_affected {
                 0 => Err(StorageError::not_found("document", id)),
                 _ => Ok(()),
             }
@@ -319,11 +282,7 @@ impl Storage {
         let number = |n: usize| Set(i32::try_from(n).unwrap_or(i32::MAX));
         self.change_document(
             id,
-            document::ActiveModel {
-                chunks: number(chunks),
-                chunks_done: number(done),
-                ..Default::default()
-            },
+            document::ActiveModel { chunks: number(chunks), chunks_done: number(done), ..Default::default() },
         )
         .await
     }
@@ -334,15 +293,7 @@ impl Storage {
     /// [`StorageError::NotFound`], [`StorageError::Unavailable`].
     pub async fn mark_ready(&self, id: Uuid) -> Result<()> {
         let state = Set(DocumentState::Ready);
-        self.change_document(
-            id,
-            document::ActiveModel {
-                state,
-                error: Set(None),
-                ..Default::default()
-            },
-        )
-        .await
+        self.change_document(id, document::ActiveModel { state, error: Set(None), ..Default::default() }).await
     }
 
     /// The document failed for good; `reason` says why, for its owner to read.
@@ -353,11 +304,7 @@ impl Storage {
         let state = Set(DocumentState::Failed);
         self.change_document(
             id,
-            document::ActiveModel {
-                state,
-                error: Set(Some(storable(reason))),
-                ..Default::default()
-            },
+            document::ActiveModel { state, error: Set(Some(storable(reason))), ..Default::default() },
         )
         .await
     }
@@ -365,9 +312,7 @@ impl Storage {
     async fn change_document(&self, id: Uuid, mut change: document::ActiveModel) -> Result<()> {
         change.updated_at = Set(Utc::now());
         within(OPERATION, async {
-            let query = document::Entity::update_many()
-                .set(change)
-                .filter(document::Column::Id.eq(id));
+            let query = document::Entity::update_many().set(change).filter(document::Column::Id.eq(id));
             match query.exec(&self.db).await?.rows_affected {
                 0 => Err(StorageError::not_found("document", id)),
                 _ => Ok(()),
@@ -377,11 +322,7 @@ impl Storage {
     }
 }
 
-async fn insert(
-    transaction: &DatabaseTransaction,
-    new: NewDocument,
-    event_id: Option<Uuid>,
-) -> Result<()> {
+async fn insert(transaction: &DatabaseTransaction, new: NewDocument, event_id: Option<Uuid>) -> Result<()> {
     check_language(transaction, &new.language).await?;
     let row = document::ActiveModel {
         id: Set(new.id),
@@ -397,15 +338,14 @@ async fn insert(
         event_id: Set(event_id),
         ..Default::default()
     };
-    document::Entity::insert(row)
-        .exec_without_returning(transaction)
-        .await?;
+    document::Entity::insert(row).exec_without_returning(transaction).await?;
     Ok(())
 }
 
 /// Only names of configurations: as a `regconfig`, PostgreSQL would take a number, too.
 async fn check_language(transaction: &DatabaseTransaction, language: &str) -> Result<()> {
-    let sql = "SELECT string_agg(cfgname, ', ' ORDER BY cfgname) AS names, coalesce(bool_or(cfgname = $1), false) AS known
+    let sql =
+        "SELECT string_agg(cfgname, ', ' ORDER BY cfgname) AS names, coalesce(bool_or(cfgname = $1), false) AS known
         FROM pg_ts_config WHERE pg_ts_config_is_visible(oid)";
     let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, [language.into()]);
     let Some(row) = transaction.query_one_raw(statement).await? else {
@@ -415,8 +355,5 @@ async fn check_language(transaction: &DatabaseTransaction, language: &str) -> Re
         return Ok(());
     }
     let names: String = row.try_get("", "names")?;
-    Err(StorageError::invalid(
-        "language",
-        format!("{language:?} is not one of {names}"),
-    ))
+    Err(StorageError::invalid("language", format!("{language:?} is not one of {names}")))
 }

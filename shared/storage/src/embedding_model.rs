@@ -21,11 +21,7 @@ pub struct EmbeddingModel {
 
 impl fmt::Display for EmbeddingModel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the model {} ({} dimensions)",
-            self.name, self.dimensions
-        )
+        write!(f, "the model {} ({} dimensions)", self.name, self.dimensions)
     }
 }
 
@@ -84,10 +80,7 @@ impl Storage {
 }
 
 async fn stored_model(db: &impl ConnectionTrait) -> Result<Option<EmbeddingModel>> {
-    let statement = Statement::from_string(
-        DbBackend::Postgres,
-        "SELECT name, dimensions FROM embedding_model",
-    );
+    let statement = Statement::from_string(DbBackend::Postgres, "SELECT name, dimensions FROM embedding_model");
     let Some(row) = db.query_one_raw(statement).await? else {
         return Ok(None);
     };
@@ -98,8 +91,7 @@ async fn stored_model(db: &impl ConnectionTrait) -> Result<Option<EmbeddingModel
 }
 
 async fn has_chunks(db: &impl ConnectionTrait) -> Result<bool> {
-    let statement =
-        Statement::from_string(DbBackend::Postgres, "SELECT 1 AS one FROM chunks LIMIT 1");
+    let statement = Statement::from_string(DbBackend::Postgres, "SELECT 1 AS one FROM chunks LIMIT 1");
     Ok(db.query_one_raw(statement).await?.is_some())
 }
 
@@ -107,9 +99,6 @@ fn same(stored: EmbeddingModel, configured: &EmbeddingModel) -> Result<()> {
     if stored == *configured {
         Ok(())
     } else {
-        Err(StorageError::EmbeddingModel {
-            stored,
-            configured: configured.clone(),
-        })
+        Err(StorageError::EmbeddingModel { stored, configured: configured.clone() })
     }
 }

@@ -52,17 +52,11 @@ pub enum StorageError {
 
 impl StorageError {
     pub(crate) fn not_found(what: &'static str, id: impl ToString) -> Self {
-        Self::NotFound {
-            what,
-            id: id.to_string(),
-        }
+        Self::NotFound { what, id: id.to_string() }
     }
 
     pub(crate) fn invalid(field: &'static str, message: impl Into<String>) -> Self {
-        Self::Invalid {
-            field,
-            message: message.into(),
-        }
+        Self::Invalid { field, message: message.into() }
     }
 
     pub(crate) fn too_slow(after: Duration) -> Self {
@@ -103,11 +97,8 @@ impl From<TransactionError<StorageError>> for StorageError {
 
 impl From<sqlx::Error> for StorageError {
     fn from(error: sqlx::Error) -> Self {
-        classify(&error).unwrap_or_else(|| {
-            Self::Database(DbErr::Conn(RuntimeErr::SqlxError(std::sync::Arc::new(
-                error,
-            ))))
-        })
+        classify(&error)
+            .unwrap_or_else(|| Self::Database(DbErr::Conn(RuntimeErr::SqlxError(std::sync::Arc::new(error)))))
     }
 }
 
@@ -117,14 +108,9 @@ fn classify(error: &sqlx::Error) -> Option<StorageError> {
         sqlx::Error::Database(database) => database,
         sqlx::Error::Io(cause) => return Some(StorageError::Unavailable(cause.to_string())),
         sqlx::Error::PoolTimedOut => {
-            return Some(StorageError::Unavailable(
-                "no connection could be had in time".into(),
-            ));
+            return Some(StorageError::Unavailable("no connection could be had in time".into()));
         }
-        sqlx::Error::Tls(_)
-        | sqlx::Error::Protocol(_)
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed => {
+        sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
             return Some(StorageError::Unavailable("the connection broke".into()));
         }
         _ => return None,
@@ -133,12 +119,10 @@ fn classify(error: &sqlx::Error) -> Option<StorageError> {
     let message = || database.message().to_owned();
     match code.as_ref() {
         // connection, resources, operator intervention (also: statement timeout, lock timeout), wrong password at a start
-        c if ["08", "53", "57", "28"]
-            .iter()
-            .any(|class| c.starts_with(class)) =>
-        {
+        c if ["08", "53", "57", "28"].iter().any(|class| c.starts_with(class)) => {
             Some(StorageError::Unavailable(message()))
         }
+        "42P01" => Some(StorageError::Unavailable("the schema is not there yet".into())),
         "55P03" => Some(StorageError::Unavailable(message())),
         "23505" | "40001" | "40P01" => Some(StorageError::Conflict(message())),
         // data exceptions: what a client sent does not fit PostgreSQL's types, U+0000 for one

@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use sea_orm::prelude::Expr;
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, Condition, DeriveActiveEnum, EntityTrait, EnumIter, ExprTrait,
-    QueryFilter, QueryOrder, QuerySelect, TransactionTrait,
+    ActiveValue::Set, ColumnTrait, Condition, DeriveActiveEnum, EntityTrait, EnumIter, ExprTrait, QueryFilter,
+    QueryOrder, QuerySelect, TransactionTrait,
 };
 use serde_json::Value;
 use uuid::Uuid;
@@ -128,9 +128,7 @@ impl Storage {
                 task_id: Set(new.task_id),
                 ..Default::default()
             };
-            event::Entity::insert(row)
-                .exec_without_returning(&transaction)
-                .await?;
+            event::Entity::insert(row).exec_without_returning(&transaction).await?;
             outbox::insert(&transaction, &message).await?;
             transaction.commit().await?;
             Ok(CreatedEvent::New)
@@ -145,8 +143,7 @@ impl Storage {
     pub async fn event(&self, id: Uuid) -> Result<Event> {
         within(OPERATION, async {
             let row = event::Entity::find_by_id(id).one(&self.db).await?;
-            row.map(Event::from)
-                .ok_or_else(|| StorageError::not_found("event", id))
+            row.map(Event::from).ok_or_else(|| StorageError::not_found("event", id))
         })
         .await
     }
@@ -155,12 +152,7 @@ impl Storage {
     ///
     /// # Errors
     /// [`StorageError::Unavailable`].
-    pub async fn events(
-        &self,
-        filter: &EventFilter,
-        after: Option<Cursor>,
-        limit: u64,
-    ) -> Result<Page<Event>> {
+    pub async fn events(&self, filter: &EventFilter, after: Option<Cursor>, limit: u64) -> Result<Page<Event>> {
         use event::Column as C;
         let mut condition = Condition::all();
         if let Some(kind) = &filter.kind {
@@ -171,22 +163,15 @@ impl Storage {
         }
         if let Some(after) = after {
             let place = Expr::tuple([Expr::value(after.created_at), Expr::value(after.id)]);
-            condition =
-                condition.add(Expr::tuple([Expr::col(C::CreatedAt), Expr::col(C::Id)]).lt(place));
+            condition = condition.add(Expr::tuple([Expr::col(C::CreatedAt), Expr::col(C::Id)]).lt(place));
         }
         let rows = within(OPERATION, async {
-            let query = event::Entity::find()
-                .filter(condition)
-                .order_by_desc(C::CreatedAt)
-                .order_by_desc(C::Id);
+            let query = event::Entity::find().filter(condition).order_by_desc(C::CreatedAt).order_by_desc(C::Id);
             Ok(query.limit(limit + 1).all(&self.db).await?)
         })
         .await?;
         let events = rows.into_iter().map(Event::from).collect();
-        Ok(Page::new(events, limit, |event: &Event| Cursor {
-            created_at: event.created_at,
-            id: event.id,
-        }))
+        Ok(Page::new(events, limit, |event: &Event| Cursor { created_at: event.created_at, id: event.id }))
     }
 
     /// The event's task begins. Gives whether there is anything to do: false when the event already succeeded or failed
@@ -197,13 +182,7 @@ impl Storage {
     pub async fn mark_running(&self, id: Uuid) -> Result<bool> {
         let open = [EventState::Queued, EventState::Running];
         let changed = self
-            .change_event(
-                id,
-                Condition::all().add(event::Column::State.is_in(open)),
-                EventState::Running,
-                None,
-                None,
-            )
+            .change_event(id, Condition::all().add(event::Column::State.is_in(open)), EventState::Running, None, None)
             .await?;
         if !changed {
             self.event(id).await?;
@@ -217,8 +196,7 @@ impl Storage {
     /// [`StorageError::NotFound`], [`StorageError::Invalid`] for an output PostgreSQL cannot hold,
     /// [`StorageError::Unavailable`].
     pub async fn succeed(&self, id: Uuid, output: Value) -> Result<()> {
-        self.finish(id, EventState::Succeeded, Some(output), None)
-            .await
+        self.finish(id, EventState::Succeeded, Some(output), None).await
     }
 
     /// The event failed for good; `error` says why, for its caller to read.
@@ -226,21 +204,11 @@ impl Storage {
     /// # Errors
     /// [`StorageError::NotFound`], [`StorageError::Unavailable`].
     pub async fn fail(&self, id: Uuid, error: &str) -> Result<()> {
-        self.finish(id, EventState::Failed, None, Some(storable(error)))
-            .await
+        self.finish(id, EventState::Failed, None, Some(storable(error))).await
     }
 
-    async fn finish(
-        &self,
-        id: Uuid,
-        state: EventState,
-        output: Option<Value>,
-        error: Option<String>,
-    ) -> Result<()> {
-        match self
-            .change_event(id, Condition::all(), state, output, error)
-            .await?
-        {
+    async fn finish(&self, id: Uuid, state: EventState, output: Option<Value>, error: Option<String>) -> Result<()> {
+        match self.change_event(id, Condition::all(), state, output, error).await? {
             true => Ok(()),
             false => Err(StorageError::not_found("event", id)),
         }
@@ -262,10 +230,7 @@ impl Storage {
             ..Default::default()
         };
         within(OPERATION, async {
-            let query = event::Entity::update_many()
-                .set(change)
-                .filter(event::Column::Id.eq(id))
-                .filter(condition);
+            let query = event::Entity::update_many().set(change).filter(event::Column::Id.eq(id)).filter(condition);
             Ok(query.exec(&self.db).await?.rows_affected > 0)
         })
         .await

@@ -68,8 +68,7 @@ pub(crate) async fn take(
     key: &IdempotencyKey,
     answer: &Value,
 ) -> Result<Option<Value>> {
-    let sql =
-        "INSERT INTO idempotency_keys (scope, key, request_hash, answer) VALUES ($1, $2, $3, $4)
+    let sql = "INSERT INTO idempotency_keys (scope, key, request_hash, answer) VALUES ($1, $2, $3, $4)
         ON CONFLICT (scope, key) DO UPDATE
         SET request_hash = excluded.request_hash, answer = excluded.answer, created_at = now()
         WHERE idempotency_keys.created_at < now() - make_interval(secs => $5)";
@@ -80,34 +79,20 @@ pub(crate) async fn take(
         answer.clone().into(),
         KEEP.as_secs_f64().into(),
     ];
-    let taken = transaction
-        .execute_raw(Statement::from_sql_and_values(
-            DbBackend::Postgres,
-            sql,
-            values,
-        ))
-        .await?;
+    let taken = transaction.execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, values)).await?;
     if taken.rows_affected() > 0 {
         return Ok(None);
     }
     let sql = "SELECT request_hash, answer FROM idempotency_keys WHERE scope = $1 AND key = $2";
     let values = [key.scope.as_str().into(), key.key.as_str().into()];
     let row = transaction
-        .query_one_raw(Statement::from_sql_and_values(
-            DbBackend::Postgres,
-            sql,
-            values,
-        ))
+        .query_one_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, values))
         .await?
-        .ok_or_else(|| {
-            StorageError::Conflict("the idempotency key was removed meanwhile".into())
-        })?;
+        .ok_or_else(|| StorageError::Conflict("the idempotency key was removed meanwhile".into()))?;
     if row.try_get::<String>("", "request_hash")? == key.request_hash {
         Ok(Some(row.try_get("", "answer")?))
     } else {
-        Err(StorageError::Conflict(
-            "this idempotency key was used for another request".into(),
-        ))
+        Err(StorageError::Conflict("this idempotency key was used for another request".into()))
     }
 }
 
@@ -117,14 +102,9 @@ impl Storage {
     /// # Errors
     /// [`StorageError::Unavailable`].
     pub async fn purge_idempotency_keys(&self) -> Result<u64> {
-        let sql =
-            "DELETE FROM idempotency_keys WHERE created_at < now() - make_interval(secs => $1)";
-        let statement =
-            Statement::from_sql_and_values(DbBackend::Postgres, sql, [KEEP.as_secs_f64().into()]);
-        within(OPERATION, async {
-            Ok(self.db.execute_raw(statement).await?.rows_affected())
-        })
-        .await
+        let sql = "DELETE FROM idempotency_keys WHERE created_at < now() - make_interval(secs => $1)";
+        let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, [KEEP.as_secs_f64().into()]);
+        within(OPERATION, async { Ok(self.db.execute_raw(statement).await?.rows_affected()) }).await
     }
 }
 
@@ -136,18 +116,9 @@ mod tests {
     #[test]
     fn the_order_of_keys_does_not_matter_but_values_do() {
         let hash = request_hash(&json!({"type": "a", "data": {"x": [1, 2], "y": null}}));
-        assert_eq!(
-            hash,
-            request_hash(&json!({"data": {"y": null, "x": [1, 2]}, "type": "a"}))
-        );
-        assert_ne!(
-            hash,
-            request_hash(&json!({"data": {"y": null, "x": [2, 1]}, "type": "a"}))
-        );
+        assert_eq!(hash, request_hash(&json!({"data": {"y": null, "x": [1, 2]}, "type": "a"})));
+        assert_ne!(hash, request_hash(&json!({"data": {"y": null, "x": [2, 1]}, "type": "a"})));
         assert_ne!(request_hash(&json!(["1"])), request_hash(&json!([1])));
-        assert_ne!(
-            request_hash(&json!(["a,b"])),
-            request_hash(&json!(["a", "b"]))
-        );
+        assert_ne!(request_hash(&json!(["a,b"])), request_hash(&json!(["a", "b"])));
     }
 }

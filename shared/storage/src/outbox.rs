@@ -5,9 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use sea_orm::sqlx::postgres::PgListener;
-use sea_orm::{
-    ConnectionTrait, DatabaseTransaction, DbBackend, FromQueryResult, Statement, TransactionTrait,
-};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, FromQueryResult, Statement, TransactionTrait};
 
 use crate::error::Result;
 use crate::events::storable;
@@ -56,10 +54,7 @@ pub struct Relayed {
 }
 
 /// Stores a message; committing the transaction wakes the relays.
-pub(crate) async fn insert(
-    transaction: &DatabaseTransaction,
-    message: &NewOutboxMessage,
-) -> Result<()> {
+pub(crate) async fn insert(transaction: &DatabaseTransaction, message: &NewOutboxMessage) -> Result<()> {
     let sql = "WITH stored AS (
             INSERT INTO outbox (queue, priority, task_id, message) VALUES ($1, $2, $3, $4) RETURNING id
         ) SELECT pg_notify($5, '') FROM stored";
@@ -70,13 +65,7 @@ pub(crate) async fn insert(
         message.message.as_str().into(),
         CHANNEL.into(),
     ];
-    transaction
-        .execute_raw(Statement::from_sql_and_values(
-            DbBackend::Postgres,
-            sql,
-            values,
-        ))
-        .await?;
+    transaction.execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, values)).await?;
     Ok(())
 }
 
@@ -99,11 +88,8 @@ impl Storage {
             let sql = "SELECT id, queue, priority, task_id, message, attempts FROM outbox
                 ORDER BY attempts, id LIMIT $1 FOR UPDATE SKIP LOCKED";
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            let statement =
-                Statement::from_sql_and_values(DbBackend::Postgres, sql, [limit.into()]);
-            let messages = OutboxMessage::find_by_statement(statement)
-                .all(&transaction)
-                .await?;
+            let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, [limit.into()]);
+            let messages = OutboxMessage::find_by_statement(statement).all(&transaction).await?;
             let (mut published, mut failure) = (Vec::new(), None);
             for message in messages {
                 let id = message.id;
@@ -116,33 +102,17 @@ impl Storage {
                 }
             }
             if !published.is_empty() {
-                let ids = published
-                    .iter()
-                    .map(i64::to_string)
-                    .collect::<Vec<_>>()
-                    .join(",");
-                transaction
-                    .execute_unprepared(&format!("DELETE FROM outbox WHERE id IN ({ids})"))
-                    .await?;
+                let ids = published.iter().map(i64::to_string).collect::<Vec<_>>().join(",");
+                transaction.execute_unprepared(&format!("DELETE FROM outbox WHERE id IN ({ids})")).await?;
             }
             let failed = failure.is_some();
             if let Some((id, error)) = failure {
-                let sql =
-                    "UPDATE outbox SET attempts = attempts + 1, last_error = $2 WHERE id = $1";
+                let sql = "UPDATE outbox SET attempts = attempts + 1, last_error = $2 WHERE id = $1";
                 let values = [id.into(), storable(&error).into()];
-                transaction
-                    .execute_raw(Statement::from_sql_and_values(
-                        DbBackend::Postgres,
-                        sql,
-                        values,
-                    ))
-                    .await?;
+                transaction.execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, values)).await?;
             }
             transaction.commit().await?;
-            Ok(Relayed {
-                published: published.len(),
-                failed,
-            })
+            Ok(Relayed { published: published.len(), failed })
         })
         .await
     }
@@ -153,13 +123,22 @@ impl Storage {
     /// [`StorageError::Unavailable`](crate::StorageError::Unavailable).
     pub async fn outbox_length(&self) -> Result<i64> {
         within(OPERATION, async {
-            let statement =
-                Statement::from_string(DbBackend::Postgres, "SELECT count(*) AS n FROM outbox");
+            let statement = Statement::from_string(DbBackend::Postgres, "SELECT count(*) AS n FROM outbox");
             let row = self.db.query_one_raw(statement).await?;
-            Ok(row
-                .map(|row| row.try_get("", "n"))
-                .transpose()?
-                .unwrap_or_default())
+            Ok(row.map(|row| row.try_get("", "n")).transpose()?.unwrap_or_default())
+        })
+        .await
+    }
+
+    /// Whether the message of this task waits.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`](crate::StorageError::Unavailable).
+    pub async fn outbox_has_task(&self, task_id: &str) -> Result<bool> {
+        within(OPERATION, async {
+            let sql = "SELECT 1 AS one FROM outbox WHERE task_id = $1 LIMIT 1";
+            let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, [task_id.into()]);
+            Ok(self.db.query_one_raw(statement).await?.is_some())
         })
         .await
     }
@@ -170,8 +149,7 @@ impl Storage {
     /// [`StorageError::Unavailable`](crate::StorageError::Unavailable).
     pub async fn listen_outbox(&self) -> Result<OutboxListener> {
         within(OPERATION, async {
-            let mut listener =
-                PgListener::connect_with(self.db.get_postgres_connection_pool()).await?;
+            let mut listener = PgListener::connect_with(self.db.get_postgres_connection_pool()).await?;
             listener.listen(CHANNEL).await?;
             Ok(OutboxListener { listener })
         })

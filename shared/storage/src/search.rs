@@ -1,9 +1,7 @@
 //! Search over the passages: by meaning (vectors), by words (full text), and by both.
 
 use sea_orm::prelude::PgVector;
-use sea_orm::{
-    ConnectionTrait, DbBackend, FromQueryResult, Statement, TransactionTrait, Value as Parameter,
-};
+use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, Statement, TransactionTrait, Value as Parameter};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -109,9 +107,7 @@ impl Storage {
     pub async fn search(&self, query: &SearchQuery) -> Result<Vec<Hit>> {
         let filter = (!query.filter.is_empty()).then(|| Value::Object(query.filter.clone()));
         let vector = match &query.mode {
-            SearchMode::Vector(vector) | SearchMode::Hybrid(vector) => {
-                Some(PgVector::from(vector.clone()))
-            }
+            SearchMode::Vector(vector) | SearchMode::Hybrid(vector) => Some(PgVector::from(vector.clone())),
             SearchMode::Keyword => None,
         };
         let sql = match &query.mode {
@@ -149,11 +145,7 @@ impl Storage {
                 set_config('hnsw.iterative_scan', 'strict_order', true)";
             let breadth = candidates.clamp(100, 1_000).to_string();
             transaction
-                .execute_raw(Statement::from_sql_and_values(
-                    DbBackend::Postgres,
-                    settings,
-                    [breadth.into()],
-                ))
+                .execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, settings, [breadth.into()]))
                 .await?;
             let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
             let hits = Hit::find_by_statement(statement).all(&transaction).await?;

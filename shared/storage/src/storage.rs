@@ -3,10 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction,
-    TransactionTrait,
-};
+use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, TransactionTrait};
 use sea_orm_migration::MigratorTrait;
 
 use crate::error::{Result, StorageError};
@@ -48,10 +45,7 @@ impl Storage {
             .await
             // the error may quote the URL, and with it the password
             .map_err(|_| {
-                StorageError::invalid(
-                    "DATABASE_URL",
-                    "not a URL of the form postgres://user:password@host/name",
-                )
+                StorageError::invalid("DATABASE_URL", "not a URL of the form postgres://user:password@host/name")
             })?;
         Ok(Self { db })
     }
@@ -88,10 +82,7 @@ impl Storage {
     /// # Errors
     /// [`StorageError::Unavailable`], or [`StorageError::Database`] when there is no schema at all.
     pub async fn schema_is_current(&self) -> Result<bool> {
-        within(OPERATION, async {
-            Ok(Migrator::get_pending_migrations(&self.db).await?.is_empty())
-        })
-        .await
+        within(OPERATION, async { Ok(Migrator::get_pending_migrations(&self.db).await?.is_empty()) }).await
     }
 
     /// Closes the pool: waits for what runs, refuses what comes.
@@ -102,18 +93,11 @@ impl Storage {
 
 /// Waits for the lock that migrations and changes of the embedding model take; it goes with the transaction.
 pub(crate) async fn lock(transaction: &DatabaseTransaction) -> Result<()> {
-    transaction
-        .execute_unprepared(&format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))
-        .await?;
+    transaction.execute_unprepared(&format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")).await?;
     Ok(())
 }
 
 /// Bounds an operation: a server that hangs is a server that is away.
-pub(crate) async fn within<T>(
-    limit: Duration,
-    operation: impl Future<Output = Result<T>>,
-) -> Result<T> {
-    tokio::time::timeout(limit, operation)
-        .await
-        .unwrap_or_else(|_| Err(StorageError::too_slow(limit)))
+pub(crate) async fn within<T>(limit: Duration, operation: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(limit, operation).await.unwrap_or_else(|_| Err(StorageError::too_slow(limit)))
 }

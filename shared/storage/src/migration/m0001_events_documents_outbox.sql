@@ -40,6 +40,7 @@ CREATE TABLE outbox (
 );
 -- what was never tried comes first, so that one message that cannot be published holds up no other
 CREATE INDEX outbox_next ON outbox (attempts, id);
+CREATE INDEX outbox_task ON outbox (task_id);
 
 CREATE TABLE documents (
     id            uuid PRIMARY KEY,

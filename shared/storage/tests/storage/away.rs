@@ -9,9 +9,7 @@ use crate::database::ready;
 
 #[tokio::test]
 async fn away_at_the_start_is_unavailable_not_fatal() {
-    let storage = Storage::connect("postgres://user:hidden-word@127.0.0.1:9/none", 2)
-        .await
-        .unwrap();
+    let storage = Storage::connect("postgres://user:hidden-word@127.0.0.1:9/none", 2).await.unwrap();
     let begun = Instant::now();
     let error = storage.event(Uuid::now_v7()).await.unwrap_err();
     assert!(matches!(error, StorageError::Unavailable(_)), "{error:?}");
@@ -25,32 +23,14 @@ async fn a_server_that_never_answers_is_unavailable_in_time() {
     let url = format!("postgres://user:word@{}/none", silent.local_addr().unwrap());
     let storage = Storage::connect(&url, 2).await.unwrap();
     let begun = Instant::now();
-    assert!(matches!(
-        storage.ping().await,
-        Err(StorageError::Unavailable(_))
-    ));
-    assert!(
-        begun.elapsed() < Duration::from_secs(8),
-        "{:?}",
-        begun.elapsed()
-    );
+    assert!(matches!(storage.ping().await, Err(StorageError::Unavailable(_))));
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
 async fn a_url_that_is_none_is_refused_without_being_shown() {
-    let error = Storage::connect("mysql://user:hidden-word@host/db", 2)
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(
-            error,
-            StorageError::Invalid {
-                field: "DATABASE_URL",
-                ..
-            }
-        ),
-        "{error:?}"
-    );
+    let error = Storage::connect("mysql://user:hidden-word@host/db", 2).await.unwrap_err();
+    assert!(matches!(error, StorageError::Invalid { field: "DATABASE_URL", .. }), "{error:?}");
     assert!(!format!("{error:?}").contains("hidden-word"));
 }
 

@@ -16,47 +16,27 @@ pub(crate) struct TestDatabase {
 }
 
 pub(crate) fn model() -> EmbeddingModel {
-    EmbeddingModel {
-        name: "test-model".into(),
-        dimensions: 3,
-    }
+    EmbeddingModel { name: "test-model".into(), dimensions: 3 }
 }
 
 /// An empty database.
 pub(crate) async fn empty() -> TestDatabase {
-    let base = std::env::var("TEST_DATABASE_URL").expect(
-        "TEST_DATABASE_URL is not set: run docker/test.sh, which starts what the tests need",
-    );
+    let base = std::env::var("TEST_DATABASE_URL")
+        .expect("TEST_DATABASE_URL is not set: run docker/test.sh, which starts what the tests need");
     let server = PgConnectOptions::from_str(&base).expect("TEST_DATABASE_URL is a URL");
     let name = format!("test_{}", Uuid::now_v7().simple());
-    let mut connection = PgConnection::connect_with(&server)
-        .await
-        .expect("PostgreSQL answers at TEST_DATABASE_URL");
-    connection
-        .execute(AssertSqlSafe(format!("CREATE DATABASE {name}")))
-        .await
-        .unwrap();
-    let (front, _) = base
-        .rsplit_once('/')
-        .expect("TEST_DATABASE_URL names a database");
+    let mut connection = PgConnection::connect_with(&server).await.expect("PostgreSQL answers at TEST_DATABASE_URL");
+    connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.unwrap();
+    let (front, _) = base.rsplit_once('/').expect("TEST_DATABASE_URL names a database");
     let url = format!("{front}/{name}");
-    TestDatabase {
-        storage: Storage::connect(&url, 8).await.unwrap(),
-        url,
-        server,
-        name,
-    }
+    TestDatabase { storage: Storage::connect(&url, 8).await.unwrap(), url, server, name }
 }
 
 /// A database with the schema and a model of three dimensions.
 pub(crate) async fn ready() -> TestDatabase {
     let database = empty().await;
     database.storage.migrate().await.unwrap();
-    database
-        .storage
-        .use_embedding_model(&model())
-        .await
-        .unwrap();
+    database.storage.use_embedding_model(&model()).await.unwrap();
     database
 }
 
@@ -65,17 +45,10 @@ impl Drop for TestDatabase {
         let (server, name) = (self.server.clone(), self.name.clone());
         // a runtime of its own: this also runs while a test panics
         let dropped = std::thread::spawn(move || {
-            tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap()
-                .block_on(async {
-                    let mut connection = PgConnection::connect_with(&server).await.unwrap();
-                    connection
-                        .execute(AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)")))
-                        .await
-                        .unwrap();
-                });
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+                let mut connection = PgConnection::connect_with(&server).await.unwrap();
+                connection.execute(AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"))).await.unwrap();
+            });
         });
         let _ = dropped.join();
     }
@@ -91,19 +64,10 @@ pub(crate) fn new_event() -> NewEvent {
 }
 
 pub(crate) fn message(text: &str) -> NewOutboxMessage {
-    NewOutboxMessage {
-        queue: "celery".into(),
-        priority: 3,
-        task_id: Uuid::new_v4().to_string(),
-        message: text.into(),
-    }
+    NewOutboxMessage { queue: "celery".into(), priority: 3, task_id: Uuid::new_v4().to_string(), message: text.into() }
 }
 
-pub(crate) fn new_document(
-    collection: &str,
-    title: &str,
-    metadata: serde_json::Value,
-) -> NewDocument {
+pub(crate) fn new_document(collection: &str, title: &str, metadata: serde_json::Value) -> NewDocument {
     NewDocument {
         id: Uuid::now_v7(),
         title: Some(title.into()),

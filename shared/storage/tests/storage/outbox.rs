@@ -9,11 +9,7 @@ async fn relays_side_by_side_publish_each_message_once() {
     let database = ready().await;
     let mut expected = HashSet::new();
     for n in 0..60 {
-        database
-            .storage
-            .create_event(new_event(), message(&n.to_string()), None)
-            .await
-            .unwrap();
+        database.storage.create_event(new_event(), message(&n.to_string()), None).await.unwrap();
         expected.insert(n.to_string());
     }
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -46,17 +42,10 @@ async fn a_failed_message_stays_and_lets_others_pass() {
     let database = ready().await;
     let storage = &database.storage;
     for text in ["a", "bad", "c"] {
-        storage
-            .create_event(new_event(), message(text), None)
-            .await
-            .unwrap();
+        storage.create_event(new_event(), message(text), None).await.unwrap();
     }
     let publish = |message: petiole_storage::OutboxMessage| async move {
-        if message.message == "bad" {
-            Err("refused\0".to_owned())
-        } else {
-            Ok(())
-        }
+        if message.message == "bad" { Err("refused\0".to_owned()) } else { Ok(()) }
     };
     let first = storage.relay(10, publish).await.unwrap();
     assert_eq!((first.published, first.failed), (1, true));
@@ -73,40 +62,27 @@ async fn a_failed_message_stays_and_lets_others_pass() {
         .await
         .unwrap();
     assert_eq!((last.published, *attempts.lock().unwrap()), (1, 2));
+    let waiting = message("waits");
+    storage.create_event(new_event(), waiting.clone(), None).await.unwrap();
+    assert!(storage.outbox_has_task(&waiting.task_id).await.unwrap());
+    assert!(!storage.outbox_has_task("another").await.unwrap());
 }
 
 #[tokio::test]
 async fn a_relay_that_dies_loses_nothing() {
     let database = ready().await;
     let storage = database.storage.clone();
-    storage
-        .create_event(new_event(), message("m"), None)
-        .await
-        .unwrap();
+    storage.create_event(new_event(), message("m"), None).await.unwrap();
     let stuck = tokio::spawn({
         let storage = storage.clone();
         async move { storage.relay(10, |_| std::future::pending()).await }
     });
     tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(
-        storage
-            .relay(10, |_| async { Ok(()) })
-            .await
-            .unwrap()
-            .published,
-        0,
-        "the other one holds it"
-    );
+    assert_eq!(storage.relay(10, |_| async { Ok(()) }).await.unwrap().published, 0, "the other one holds it");
     stuck.abort();
     let _ = stuck.await;
     let begun = Instant::now();
-    while storage
-        .relay(10, |_| async { Ok(()) })
-        .await
-        .unwrap()
-        .published
-        == 0
-    {
+    while storage.relay(10, |_| async { Ok(()) }).await.unwrap().published == 0 {
         assert!(begun.elapsed() < Duration::from_secs(10));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -119,18 +95,11 @@ async fn a_new_message_wakes_the_listener() {
     let storage = database.storage.clone();
     let insert = tokio::spawn(async move {
         tokio::time::sleep(Duration::from_millis(200)).await;
-        storage
-            .create_event(new_event(), message("m"), None)
-            .await
-            .unwrap();
+        storage.create_event(new_event(), message("m"), None).await.unwrap();
     });
     let begun = Instant::now();
     listener.wait(Duration::from_secs(20)).await.unwrap();
-    assert!(
-        begun.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        begun.elapsed()
-    );
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     insert.await.unwrap();
     let begun = Instant::now();
     listener.wait(Duration::from_millis(100)).await.unwrap();

@@ -13,10 +13,7 @@ async fn two_programs_migrate_at_once() {
     c.unwrap();
     assert!(storage.schema_is_current().await.unwrap());
     let model = model();
-    let (a, b) = tokio::join!(
-        storage.use_embedding_model(&model),
-        storage.use_embedding_model(&model)
-    );
+    let (a, b) = tokio::join!(storage.use_embedding_model(&model), storage.use_embedding_model(&model));
     a.unwrap();
     b.unwrap();
     storage.use_embedding_model(&model).await.unwrap();
@@ -33,37 +30,20 @@ async fn an_empty_database_is_not_current() {
 async fn another_model_is_refused_while_there_are_vectors_of_the_first() {
     let database = ready().await;
     let storage = &database.storage;
-    let other = EmbeddingModel {
-        name: "other".into(),
-        dimensions: 4,
-    };
+    let other = EmbeddingModel { name: "other".into(), dimensions: 4 };
     // no vectors yet: either model will do
     storage.use_embedding_model(&other).await.unwrap();
     storage.use_embedding_model(&model()).await.unwrap();
 
     let document = new_document("c", "t", json!({}));
     let id = document.id;
-    storage
-        .create_document(document, message("m"))
-        .await
-        .unwrap();
-    storage
-        .replace_chunks(id, vec![crate::search::chunk(0, "text", [1., 0., 0.])])
-        .await
-        .unwrap();
+    storage.create_document(document, message("m")).await.unwrap();
+    storage.replace_chunks(id, vec![crate::search::chunk(0, "text", [1., 0., 0.])]).await.unwrap();
     let error = storage.use_embedding_model(&other).await.unwrap_err();
-    let StorageError::EmbeddingModel { stored, configured } = error else {
-        panic!("{error}")
-    };
+    let StorageError::EmbeddingModel { stored, configured } = error else { panic!("{error}") };
     assert_eq!((stored, configured), (model(), other));
     storage.use_embedding_model(&model()).await.unwrap();
 
-    let huge = EmbeddingModel {
-        name: "huge".into(),
-        dimensions: 3072,
-    };
-    assert!(matches!(
-        storage.use_embedding_model(&huge).await,
-        Err(StorageError::Invalid { .. })
-    ));
+    let huge = EmbeddingModel { name: "huge".into(), dimensions: 3072 };
+    assert!(matches!(storage.use_embedding_model(&huge).await, Err(StorageError::Invalid { .. })));
 }

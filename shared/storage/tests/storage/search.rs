@@ -4,29 +4,15 @@ use serde_json::{Value, json};
 use crate::database::{message, new_document, ready};
 
 pub(crate) fn chunk<const N: usize>(position: i32, text: &str, embedding: [f32; N]) -> NewChunk {
-    NewChunk {
-        position,
-        text: text.into(),
-        tokens: 3,
-        embedding: embedding.to_vec(),
-    }
+    NewChunk { position, text: text.into(), tokens: 3, embedding: embedding.to_vec() }
 }
 
 pub(crate) fn query(text: &str, mode: SearchMode, top_k: u32) -> SearchQuery {
-    SearchQuery {
-        text: text.into(),
-        mode,
-        top_k,
-        collection: None,
-        filter: Default::default(),
-    }
+    SearchQuery { text: text.into(), mode, top_k, collection: None, filter: Default::default() }
 }
 
 fn filtered(filter: Value) -> SearchQuery {
-    SearchQuery {
-        filter: filter.as_object().unwrap().clone(),
-        ..query("", SearchMode::Vector(vec![1., 0., 0.]), 50)
-    }
+    SearchQuery { filter: filter.as_object().unwrap().clone(), ..query("", SearchMode::Vector(vec![1., 0., 0.]), 50) }
 }
 
 /// Three animals and a part, apart in meaning.
@@ -38,72 +24,32 @@ async fn animals(storage: &Storage) {
             [1., 0.1, 0.],
             json!({"kind": "mammal", "legs": 0, "tags": ["sea"]}),
         ),
-        (
-            "eagle",
-            "Golden eagles build eyries on cliffs.",
-            [0., 1., 0.1],
-            json!({"kind": "bird", "legs": 2}),
-        ),
-        (
-            "spider",
-            "Spiders spin silk.",
-            [0.6, 0.6, 0.2],
-            json!({"kind": "arachnid", "legs": 8}),
-        ),
-        (
-            "part",
-            "Order the flange QX-77193.",
-            [0., 0., 1.],
-            json!({"kind": "part", "legs": 0}),
-        ),
+        ("eagle", "Golden eagles build eyries on cliffs.", [0., 1., 0.1], json!({"kind": "bird", "legs": 2})),
+        ("spider", "Spiders spin silk.", [0.6, 0.6, 0.2], json!({"kind": "arachnid", "legs": 8})),
+        ("part", "Order the flange QX-77193.", [0., 0., 1.], json!({"kind": "part", "legs": 0})),
     ];
     for (title, text, vector, metadata) in rows {
         let new = new_document("animals", title, metadata);
         let id = new.id;
         storage.create_document(new, message("m")).await.unwrap();
-        storage
-            .replace_chunks(id, vec![chunk(0, text, vector)])
-            .await
-            .unwrap();
+        storage.replace_chunks(id, vec![chunk(0, text, vector)]).await.unwrap();
     }
 }
 
 async fn titles(storage: &Storage, query: &SearchQuery) -> Vec<String> {
-    storage
-        .search(query)
-        .await
-        .unwrap()
-        .into_iter()
-        .map(|hit| hit.title.unwrap())
-        .collect()
+    storage.search(query).await.unwrap().into_iter().map(|hit| hit.title.unwrap()).collect()
 }
 
 #[tokio::test]
 async fn vectors_find_the_nearest_first() {
     let database = ready().await;
     animals(&database.storage).await;
-    let hits = database
-        .storage
-        .search(&query("", SearchMode::Vector(vec![1., 0., 0.]), 2))
-        .await
-        .unwrap();
-    assert_eq!(
-        hits.iter()
-            .map(|hit| hit.title.as_deref().unwrap())
-            .collect::<Vec<_>>(),
-        ["whale", "spider"]
-    );
-    assert!(
-        hits[0].score > 0.99 && hits[0].score <= 1.0 && hits[1].score < hits[0].score,
-        "{hits:?}"
-    );
+    let hits = database.storage.search(&query("", SearchMode::Vector(vec![1., 0., 0.]), 2)).await.unwrap();
+    assert_eq!(hits.iter().map(|hit| hit.title.as_deref().unwrap()).collect::<Vec<_>>(), ["whale", "spider"]);
+    assert!(hits[0].score > 0.99 && hits[0].score <= 1.0 && hits[1].score < hits[0].score, "{hits:?}");
     assert_eq!(hits[0].metadata["kind"], "mammal");
     assert!(hits[0].text.contains("blue whale"));
-    let error = database
-        .storage
-        .search(&query("", SearchMode::Vector(vec![1.; 4]), 2))
-        .await
-        .unwrap_err();
+    let error = database.storage.search(&query("", SearchMode::Vector(vec![1.; 4]), 2)).await.unwrap_err();
     assert!(matches!(error, StorageError::Invalid { .. }), "{error:?}");
 }
 
@@ -112,46 +58,14 @@ async fn keywords_find_words_and_their_forms() {
     let database = ready().await;
     let storage = &database.storage;
     animals(storage).await;
-    assert_eq!(
-        titles(storage, &query("eagle", SearchMode::Keyword, 5)).await,
-        ["eagle"]
-    );
-    assert_eq!(
-        titles(storage, &query("qx-77193", SearchMode::Keyword, 5)).await,
-        ["part"]
-    );
+    assert_eq!(titles(storage, &query("eagle", SearchMode::Keyword, 5)).await, ["eagle"]);
+    assert_eq!(titles(storage, &query("qx-77193", SearchMode::Keyword, 5)).await, ["part"]);
     // any word finds, all words come first
-    assert_eq!(
-        titles(
-            storage,
-            &query("whale heaviest eagles", SearchMode::Keyword, 5)
-        )
-        .await
-        .len(),
-        2
-    );
-    assert_eq!(
-        titles(
-            storage,
-            &query("spiders and silk and eagles", SearchMode::Keyword, 5)
-        )
-        .await[0],
-        "spider"
-    );
-    assert_eq!(
-        titles(storage, &query("\"blue whale\"", SearchMode::Keyword, 5)).await,
-        ["whale"]
-    );
-    assert!(
-        titles(storage, &query("\"whale blue\"", SearchMode::Keyword, 5))
-            .await
-            .is_empty()
-    );
-    assert!(
-        titles(storage, &query("the of", SearchMode::Keyword, 5))
-            .await
-            .is_empty()
-    );
+    assert_eq!(titles(storage, &query("whale heaviest eagles", SearchMode::Keyword, 5)).await.len(), 2);
+    assert_eq!(titles(storage, &query("spiders and silk and eagles", SearchMode::Keyword, 5)).await[0], "spider");
+    assert_eq!(titles(storage, &query("\"blue whale\"", SearchMode::Keyword, 5)).await, ["whale"]);
+    assert!(titles(storage, &query("\"whale blue\"", SearchMode::Keyword, 5)).await.is_empty());
+    assert!(titles(storage, &query("the of", SearchMode::Keyword, 5)).await.is_empty());
 }
 
 #[tokio::test]
@@ -159,27 +73,12 @@ async fn each_document_is_read_in_its_own_language() {
     let database = ready().await;
     let storage = &database.storage;
     animals(storage).await;
-    let german = NewDocument {
-        language: "german".into(),
-        ..new_document("animals", "haus", json!({}))
-    };
+    let german = NewDocument { language: "german".into(), ..new_document("animals", "haus", json!({})) };
     let id = german.id;
     storage.create_document(german, message("m")).await.unwrap();
-    storage
-        .replace_chunks(
-            id,
-            vec![chunk(0, "Die alten Häuser am Fluss", [0., 0.5, 0.5])],
-        )
-        .await
-        .unwrap();
-    assert_eq!(
-        titles(storage, &query("Haus", SearchMode::Keyword, 5)).await,
-        ["haus"]
-    );
-    assert_eq!(
-        titles(storage, &query("eagles", SearchMode::Keyword, 5)).await,
-        ["eagle"]
-    );
+    storage.replace_chunks(id, vec![chunk(0, "Die alten Häuser am Fluss", [0., 0.5, 0.5])]).await.unwrap();
+    assert_eq!(titles(storage, &query("Haus", SearchMode::Keyword, 5)).await, ["haus"]);
+    assert_eq!(titles(storage, &query("eagles", SearchMode::Keyword, 5)).await, ["eagle"]);
 }
 
 #[tokio::test]
@@ -189,17 +88,10 @@ async fn hybrid_lets_what_both_know_rise() {
     animals(storage).await;
     let near_whale = vec![1., 0.2, 0.];
     assert_eq!(
-        titles(
-            storage,
-            &query("nothing here", SearchMode::Hybrid(near_whale.clone()), 2)
-        )
-        .await,
+        titles(storage, &query("nothing here", SearchMode::Hybrid(near_whale.clone()), 2)).await,
         ["whale", "spider"]
     );
-    let hits = storage
-        .search(&query("flange QX-77193", SearchMode::Hybrid(near_whale), 4))
-        .await
-        .unwrap();
+    let hits = storage.search(&query("flange QX-77193", SearchMode::Hybrid(near_whale), 4)).await.unwrap();
     assert_eq!(hits[0].title.as_deref(), Some("part"));
     assert_eq!(hits.len(), 4);
     assert!(hits.windows(2).all(|pair| pair[0].score >= pair[1].score));
@@ -210,46 +102,19 @@ async fn filters_compare_values_and_types() {
     let database = ready().await;
     let storage = &database.storage;
     animals(storage).await;
-    assert_eq!(
-        titles(storage, &filtered(json!({"kind": "bird"}))).await,
-        ["eagle"]
-    );
-    assert_eq!(
-        titles(storage, &filtered(json!({"legs": 0}))).await,
-        ["whale", "part"]
-    );
-    assert_eq!(
-        titles(storage, &filtered(json!({"legs": 0, "kind": "part"}))).await,
-        ["part"]
-    );
-    assert_eq!(
-        titles(storage, &filtered(json!({"tags": ["sea"]}))).await,
-        ["whale"]
-    );
-    for none in [
-        json!({"legs": "0"}),
-        json!({"nothing": "here"}),
-        json!({"kind' OR 1=1 --": "x"}),
-        json!({"kind": {"a": 1}}),
-    ] {
-        assert!(
-            titles(storage, &filtered(none.clone())).await.is_empty(),
-            "{none}"
-        );
+    assert_eq!(titles(storage, &filtered(json!({"kind": "bird"}))).await, ["eagle"]);
+    assert_eq!(titles(storage, &filtered(json!({"legs": 0}))).await, ["whale", "part"]);
+    assert_eq!(titles(storage, &filtered(json!({"legs": 0, "kind": "part"}))).await, ["part"]);
+    assert_eq!(titles(storage, &filtered(json!({"tags": ["sea"]}))).await, ["whale"]);
+    for none in
+        [json!({"legs": "0"}), json!({"nothing": "here"}), json!({"kind' OR 1=1 --": "x"}), json!({"kind": {"a": 1}})]
+    {
+        assert!(titles(storage, &filtered(none.clone())).await.is_empty(), "{none}");
     }
-    let nul = SearchQuery {
-        filter: json!({"a\0": 1}).as_object().unwrap().clone(),
-        ..filtered(json!({}))
-    };
-    assert!(matches!(
-        storage.search(&nul).await,
-        Err(StorageError::Invalid { .. })
-    ));
+    let nul = SearchQuery { filter: json!({"a\0": 1}).as_object().unwrap().clone(), ..filtered(json!({})) };
+    assert!(matches!(storage.search(&nul).await, Err(StorageError::Invalid { .. })));
     let nul = query("a\0b", SearchMode::Keyword, 5);
-    assert!(matches!(
-        storage.search(&nul).await,
-        Err(StorageError::Invalid { .. })
-    ));
+    assert!(matches!(storage.search(&nul).await, Err(StorageError::Invalid { .. })));
 }
 
 #[tokio::test]
@@ -257,20 +122,10 @@ async fn collections_are_apart() {
     let database = ready().await;
     let storage = &database.storage;
     animals(storage).await;
-    for mode in [
-        SearchMode::Keyword,
-        SearchMode::Vector(vec![1., 0., 0.]),
-        SearchMode::Hybrid(vec![1., 0., 0.]),
-    ] {
-        let elsewhere = SearchQuery {
-            collection: Some("elsewhere".into()),
-            ..query("whale", mode.clone(), 9)
-        };
+    for mode in [SearchMode::Keyword, SearchMode::Vector(vec![1., 0., 0.]), SearchMode::Hybrid(vec![1., 0., 0.])] {
+        let elsewhere = SearchQuery { collection: Some("elsewhere".into()), ..query("whale", mode.clone(), 9) };
         assert!(titles(storage, &elsewhere).await.is_empty());
-        let here = SearchQuery {
-            collection: Some("animals".into()),
-            ..query("whale", mode, 9)
-        };
+        let here = SearchQuery { collection: Some("animals".into()), ..query("whale", mode, 9) };
         assert_eq!(titles(storage, &here).await[0], "whale");
     }
 }
@@ -292,10 +147,7 @@ async fn syntax_in_a_question_is_only_text() {
         "x:y/z?a&b | c",
     ] {
         for mode in [SearchMode::Keyword, SearchMode::Hybrid(vec![1., 0., 0.])] {
-            storage
-                .search(&query(text, mode, 5))
-                .await
-                .unwrap_or_else(|error| panic!("{text:?}: {error:?}"));
+            storage.search(&query(text, mode, 5)).await.unwrap_or_else(|error| panic!("{text:?}: {error:?}"));
         }
     }
     assert_eq!(titles(storage, &filtered(json!({}))).await.len(), 4);
@@ -312,10 +164,7 @@ async fn a_selective_filter_still_fills_the_answer() {
         let id = new.id;
         storage.create_document(new, message("m")).await.unwrap();
         let vector = |i: i32| [1., second + i as f32 / 100_000., 0.3];
-        storage
-            .replace_chunks(id, (0..n).map(|i| chunk(i, "x", vector(i))).collect())
-            .await
-            .unwrap();
+        storage.replace_chunks(id, (0..n).map(|i| chunk(i, "x", vector(i))).collect()).await.unwrap();
     }
     let mut other = PgConnection::connect(&database.url).await.unwrap();
     other.execute("ANALYZE").await.unwrap();

@@ -1,0 +1,120 @@
+//! JSON values as types of the description: any value, any object.
+
+use std::borrow::Cow;
+
+use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
+use poem_openapi::types::{ParseError, ParseFromJSON, ParseResult, ToJSON, Type};
+use serde_json::{Map, Value};
+
+/// An object with any fields, kept in their order and with every digit of their numbers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct JsonObject(pub(crate) Map<String, Value>);
+
+impl Type for JsonObject {
+    const IS_REQUIRED: bool = true;
+    type RawValueType = Self;
+    type RawElementValueType = Self;
+
+    fn name() -> Cow<'static, str> {
+        "object".into()
+    }
+
+    fn schema_ref() -> MetaSchemaRef {
+        let anything = MetaSchemaRef::Inline(Box::new(MetaSchema::ANY));
+        MetaSchemaRef::Inline(Box::new(MetaSchema {
+            additional_properties: Some(Box::new(anything)),
+            ..MetaSchema::new("object")
+        }))
+    }
+
+    fn as_raw_value(&self) -> Option<&Self::RawValueType> {
+        Some(self)
+    }
+
+    fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self::RawElementValueType> + 'a> {
+        Box::new(std::iter::once(self))
+    }
+}
+
+impl ParseFromJSON for JsonObject {
+    fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
+        match value {
+            Some(Value::Object(map)) => Ok(Self(map)),
+            other => Err(ParseError::expected_type(other.unwrap_or_default())),
+        }
+    }
+}
+
+impl ToJSON for JsonObject {
+    fn to_json(&self) -> Option<Value> {
+        Some(Value::Object(self.0.clone()))
+    }
+}
+
+/// Seconds from now, or a point in time.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum SecondsOrTime {
+    /// Seconds.
+    Seconds(f64),
+    /// RFC 3339.
+    Time(chrono::DateTime<chrono::FixedOffset>),
+}
+
+impl Type for SecondsOrTime {
+    const IS_REQUIRED: bool = true;
+    type RawValueType = Self;
+    type RawElementValueType = Self;
+
+    fn name() -> Cow<'static, str> {
+        "seconds or time".into()
+    }
+
+    fn schema_ref() -> MetaSchemaRef {
+        let seconds = MetaSchemaRef::Inline(Box::new(MetaSchema::new_with_format("number", "double")));
+        let time = MetaSchemaRef::Inline(Box::new(MetaSchema::new_with_format("string", "date-time")));
+        MetaSchemaRef::Inline(Box::new(MetaSchema { one_of: vec![seconds, time], ..MetaSchema::ANY }))
+    }
+
+    fn as_raw_value(&self) -> Option<&Self::RawValueType> {
+        Some(self)
+    }
+
+    fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self::RawElementValueType> + 'a> {
+        Box::new(std::iter::once(self))
+    }
+}
+
+impl ParseFromJSON for SecondsOrTime {
+    fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
+        let value = value.unwrap_or_default();
+        if let Some(seconds) = value.as_f64() {
+            return Ok(Self::Seconds(seconds));
+        }
+        let time = value.as_str().and_then(|text| chrono::DateTime::parse_from_rfc3339(text).ok());
+        time.map(Self::Time).ok_or_else(|| ParseError::expected_type(value))
+    }
+}
+
+impl ToJSON for SecondsOrTime {
+    fn to_json(&self) -> Option<Value> {
+        Some(match self {
+            Self::Seconds(seconds) => Value::from(*seconds),
+            Self::Time(time) => Value::from(time.to_rfc3339()),
+        })
+    }
+}
+
+/// The path of the first text or key in `value` that holds U+0000, which PostgreSQL cannot store.
+pub(crate) fn null_character(value: &Value, path: &str) -> Option<String> {
+    match value {
+        Value::String(text) => text.contains('\0').then(|| path.to_owned()),
+        Value::Array(items) => {
+            items.iter().enumerate().find_map(|(n, item)| null_character(item, &format!("{path}[{n}]")))
+        }
+        Value::Object(map) => map.iter().find_map(|(key, value)| {
+            let inner = format!("{path}.{key}");
+            if key.contains('\0') { Some(path.to_owned()) } else { null_character(value, &inner) }
+        }),
+        _ => None,
+    }
+}

@@ -1,0 +1,31 @@
+//! The HTTP service: requests become rows and Celery messages, results become answers.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`app`] | all routes and what surrounds them; serving until told to stop |
+//! | [`state`] | what every request may use: storage, client, embedder, limits |
+//! | [`routes`] | one file a resource of the contract |
+//! | [`problem`] | the one form of every error (RFC 9457) |
+//! | `failures` | which errors an operation may answer with, for the description and the compiler |
+//! | [`auth`] | API keys and their scopes |
+//! | [`request_id`] | one id a request: taken or made, returned, logged, passed on into the task |
+//! | `body`, `schema_check` | reading a JSON body and saying exactly what is wrong with it |
+//! | `upload` | documents sent as files |
+//! | [`relay`] | publishes what the outbox holds |
+//! | `task_names` | which tasks may be sent, and which exist |
+//! | `spec` | the OpenAPI document and its pages |
+
+pub mod app;
+pub mod auth;
+mod body;
+mod failures;
+mod json;
+pub mod problem;
+pub mod relay;
+pub mod request_id;
+pub mod routes;
+mod schema_check;
+mod spec;
+pub mod state;
+mod task_names;
+mod upload;

@@ -1,0 +1,245 @@
+//! Events: stored with the message of their task, followed, listed.
+
+use chrono::{DateTime, Utc};
+use petiole_storage::{CreatedEvent, Cursor, Event, EventFilter, EventState, IdempotencyKey, NewEvent, request_hash};
+use poem::web::Data;
+use poem_openapi::param::{Header, Path, Query};
+use poem_openapi::payload::Json;
+use poem_openapi::types::{Any, Example};
+use poem_openapi::{Enum, Object, OpenApi};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::auth::Caller;
+use crate::body::{Body, parse};
+use crate::failures::{Answer, CreateOnce, List, One};
+use crate::json::{JsonObject, null_character};
+use crate::problem::Problem;
+use crate::request_id::RequestId;
+use crate::routes::Group;
+use crate::routes::documents::{
+    Accepted, AcceptedResponse, DocumentRequest, default_limit, outbox_message, refuse_null,
+};
+use crate::state::State;
+
+/// The task that works on events.
+const PROCESS: &str = "process_incoming_event";
+/// The event types that this version knows.
+const DOCUMENT_INGEST: &str = "document.ingest";
+/// The longest idempotency key.
+const LONGEST_KEY: usize = 255;
+
+#[derive(Clone, Default)]
+pub(crate) struct Events;
+
+/// Something that happened, and is to be worked on.
+#[derive(Clone, Debug, Object)]
+#[oai(example)]
+pub(crate) struct EventRequest {
+    /// What happened. `document.ingest` takes the body of `POST /v1/documents` as its data.
+    #[oai(rename = "type", validator(min_length = 1, max_length = 200))]
+    kind: String,
+    /// The particulars; what they are depends on the type.
+    data: JsonObject,
+}
+
+impl Example for EventRequest {
+    fn example() -> Self {
+        let Value::Object(data) = json!({"text": "Sloths come down from their trees once a week.", "title": "sloths"})
+        else {
+            unreachable!("an object")
+        };
+        Self { kind: DOCUMENT_INGEST.into(), data: JsonObject(data) }
+    }
+}
+
+/// Where an event is between being accepted and being done with.
+#[derive(Clone, Copy, Debug, Enum)]
+#[oai(rename_all = "lowercase")]
+pub(crate) enum StateOfEvent {
+    /// Its task waits.
+    Queued,
+    /// Its task runs.
+    Running,
+    /// Done; `output` says what it gave.
+    Succeeded,
+    /// Given up; `error` says why.
+    Failed,
+}
+
+impl From<EventState> for StateOfEvent {
+    fn from(state: EventState) -> Self {
+        match state {
+            EventState::Queued => Self::Queued,
+            EventState::Running => Self::Running,
+            EventState::Succeeded => Self::Succeeded,
+            EventState::Failed => Self::Failed,
+        }
+    }
+}
+
+impl From<StateOfEvent> for EventState {
+    fn from(state: StateOfEvent) -> Self {
+        match state {
+            StateOfEvent::Queued => Self::Queued,
+            StateOfEvent::Running => Self::Running,
+            StateOfEvent::Succeeded => Self::Succeeded,
+            StateOfEvent::Failed => Self::Failed,
+        }
+    }
+}
+
+/// An event and what became of it.
+#[derive(Debug, Object)]
+#[oai(rename = "Event")]
+pub(crate) struct EventView {
+    /// Its id.
+    id: Uuid,
+    /// What happened.
+    #[oai(rename = "type")]
+    kind: String,
+    /// The particulars.
+    data: Any<Value>,
+    /// How far it is.
+    state: StateOfEvent,
+    /// What the work gave, once succeeded.
+    output: Option<Any<Value>>,
+    /// Why it failed, once failed.
+    error: Option<String>,
+    /// The task that works on it.
+    task_id: String,
+    /// When it was accepted.
+    created_at: DateTime<Utc>,
+    /// When it last changed.
+    updated_at: DateTime<Utc>,
+}
+
+impl From<Event> for EventView {
+    fn from(event: Event) -> Self {
+        Self {
+            id: event.id,
+            kind: event.kind,
+            data: Any(event.data),
+            state: event.state.into(),
+            output: event.output.map(Any),
+            error: event.error,
+            task_id: event.task_id,
+            created_at: event.created_at,
+            updated_at: event.updated_at,
+        }
+    }
+}
+
+/// A page of events.
+#[derive(Debug, Object)]
+pub(crate) struct EventPage {
+    /// The events, newest first.
+    items: Vec<EventView>,
+    /// Where the next page begins; null on the last one.
+    next_cursor: Option<String>,
+}
+
+#[OpenApi]
+impl Events {
+    /// Tell of an event
+    ///
+    /// Stores the event and the message of its task in one transaction, so that 202 means: it will be worked on, even if
+    /// Redis is away now. With an `Idempotency-Key` the same request may be sent again for a day, and gets the same
+    /// answer; another request with the same key is refused with 409.
+    #[oai(path = "/v1/events", method = "post", operation_id = "createEvent", tag = "Group::Events")]
+    async fn create(
+        &self,
+        state: Data<&State>,
+        request_id: RequestId,
+        caller: Caller,
+        /// A text of your own, at most 255 characters, by which this request is known if it must be sent again.
+        #[oai(name = "Idempotency-Key")]
+        key: Header<Option<String>>,
+        body: Body<EventRequest>,
+    ) -> Answer<AcceptedResponse, CreateOnce> {
+        let Body(request) = body;
+        check(&request)?;
+        let key = key.0.map(|key| idempotency_key(key, &caller, &request)).transpose()?;
+        let (id, task_id) = (Uuid::now_v7(), Uuid::new_v4().to_string());
+        let message = outbox_message(&state, PROCESS, id, &task_id, &request_id)?;
+        let answer = json!({"id": id, "task_id": task_id});
+        let new = NewEvent { id, kind: request.kind, data: Value::Object(request.data.0), task_id: task_id.clone() };
+        let created = state.storage.create_event(new, message, key.as_ref().map(|key| (key, &answer))).await?;
+        let (id, task_id) = match created {
+            CreatedEvent::New => (id, task_id),
+            CreatedEvent::Replayed(first) => first_answer(&first)?,
+        };
+        let accepted = Accepted { id, task_id, state: "queued".into() };
+        Ok(AcceptedResponse::Accepted(Json(accepted), format!("/v1/events/{id}")))
+    }
+
+    /// Follow an event
+    ///
+    /// Its state, and its output or its error at the end.
+    #[oai(path = "/v1/events/:id", method = "get", operation_id = "getEvent", tag = "Group::Events")]
+    async fn get(
+        &self,
+        state: Data<&State>,
+        /// The event's id.
+        id: Path<Uuid>,
+    ) -> Answer<Json<EventView>, One> {
+        Ok(Json(state.storage.event(id.0).await?.into()))
+    }
+
+    /// List events
+    ///
+    /// Newest first, by pages: give `next_cursor` as `cursor` for the next one.
+    #[oai(path = "/v1/events", method = "get", operation_id = "listEvents", tag = "Group::Events")]
+    async fn list(
+        &self,
+        state: Data<&State>,
+        /// At most this many.
+        #[oai(default = "default_limit", validator(minimum(value = "1"), maximum(value = "200")))]
+        limit: Query<u64>,
+        /// Where the page begins: `next_cursor` of the page before.
+        cursor: Query<Option<String>>,
+        /// Only events of this type.
+        #[oai(name = "type")]
+        kind: Query<Option<String>>,
+        /// Only events in this state.
+        #[oai(name = "state")]
+        in_state: Query<Option<StateOfEvent>>,
+    ) -> Answer<Json<EventPage>, List> {
+        refuse_null("type", kind.0.as_deref())?;
+        let filter = EventFilter { kind: kind.0, state: in_state.0.map(Into::into) };
+        let after = cursor.0.as_deref().filter(|cursor| !cursor.is_empty()).map(Cursor::decode).transpose()?;
+        let page = state.storage.events(&filter, after, limit.0).await?;
+        Ok(Json(EventPage {
+            items: page.items.into_iter().map(Into::into).collect(),
+            next_cursor: page.next.map(|cursor| cursor.encode()),
+        }))
+    }
+}
+
+/// What can be said before the event is stored.
+fn check(request: &EventRequest) -> Result<(), Problem> {
+    if request.kind != DOCUMENT_INGEST {
+        return Err(Problem::field("type", format!("must be {DOCUMENT_INGEST}, is {:?}", request.kind)));
+    }
+    let data = Value::Object(request.data.0.clone());
+    if let Some(field) = null_character(&data, "data") {
+        return Err(Problem::field(field, "must not hold the character U+0000"));
+    }
+    parse::<DocumentRequest>(data, "data")?.check("data.")
+}
+
+fn idempotency_key(key: String, caller: &Caller, request: &EventRequest) -> Result<IdempotencyKey, Problem> {
+    if key.is_empty() || key.chars().count() > LONGEST_KEY || key.contains('\0') {
+        return Err(Problem::field("Idempotency-Key", format!("must have 1 to {LONGEST_KEY} characters")));
+    }
+    let request = json!({"type": request.kind, "data": request.data.0});
+    Ok(IdempotencyKey { scope: format!("events {}", caller.0), key, request_hash: request_hash(&request) })
+}
+
+fn first_answer(answer: &Value) -> Result<(Uuid, String), Problem> {
+    let id = answer["id"].as_str().and_then(|id| Uuid::parse_str(id).ok());
+    match (id, answer["task_id"].as_str()) {
+        (Some(id), Some(task_id)) => Ok((id, task_id.to_owned())),
+        _ => Err(Problem::new(poem::http::StatusCode::CONFLICT, "this idempotency key was used for something else")),
+    }
+}

@@ -1,0 +1,30 @@
+//! The operations of the contract, one file a resource.
+
+pub(crate) mod documents;
+pub(crate) mod events;
+pub(crate) mod health;
+pub(crate) mod search;
+pub(crate) mod task_stream;
+pub(crate) mod tasks;
+
+use poem_openapi::Tags;
+
+/// All operations.
+pub(crate) type Operations =
+    (health::Health, documents::Documents, search::Search, events::Events, tasks::Tasks, task_stream::TaskStream);
+
+/// The groups of operations in the description.
+#[derive(Tags)]
+#[oai(rename_all = "lowercase")]
+pub(crate) enum Group {
+    /// Whether the service lives, and whether it can work.
+    Health,
+    /// Texts that are cut into passages, embedded and found again.
+    Documents,
+    /// Passages by meaning, by words, or by both.
+    Search,
+    /// Work that is asked for by what happened: stored first, then done.
+    Events,
+    /// Celery tasks: sent, followed, revoked.
+    Tasks,
+}

@@ -1,0 +1,158 @@
+//! Search: passages by meaning, by words, by both.
+
+use std::time::Duration;
+
+use petiole_storage::{Hit, SearchMode, SearchQuery};
+use poem::web::Data;
+use poem_openapi::payload::Json;
+use poem_openapi::types::{Example, ToJSON};
+use poem_openapi::{Enum, Object, OpenApi};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::body::Body;
+use crate::failures::{Answer, Create};
+use crate::json::{JsonObject, null_character};
+use crate::problem::Problem;
+use crate::routes::Group;
+use crate::routes::documents::refuse_null;
+use crate::state::State;
+
+/// How long embedding the question may take; the first one waits for the model to be loaded.
+const EMBED: Duration = Duration::from_secs(20);
+
+#[derive(Clone, Default)]
+pub(crate) struct Search;
+
+/// How passages are found.
+#[derive(Clone, Copy, Debug, Default, Enum, PartialEq)]
+#[oai(rename_all = "lowercase")]
+pub(crate) enum Mode {
+    /// By meaning and by words, joined by reciprocal rank fusion.
+    #[default]
+    Hybrid,
+    /// By meaning: the nearest vectors. The score is the cosine similarity.
+    Vector,
+    /// By words: full text in the document's language.
+    Keyword,
+}
+
+/// A question to the index.
+#[derive(Clone, Debug, Object)]
+#[oai(example)]
+pub(crate) struct SearchRequest {
+    /// The question, or words.
+    #[oai(validator(min_length = 1, max_length = 8192))]
+    query: String,
+    /// At most this many hits.
+    #[oai(default = "default_top_k", validator(minimum(value = "1"), maximum(value = "1000")))]
+    top_k: u32,
+    /// How passages are found.
+    #[oai(default)]
+    mode: Mode,
+    /// Only in this collection.
+    #[oai(validator(max_length = 200))]
+    collection: Option<String>,
+    /// Only documents whose metadata hold all these fields with these values.
+    #[oai(default)]
+    filter: JsonObject,
+}
+
+fn default_top_k() -> u32 {
+    10
+}
+
+impl Example for SearchRequest {
+    fn example() -> Self {
+        Self {
+            query: "machines that weave patterns".into(),
+            top_k: 5,
+            mode: Mode::Hybrid,
+            collection: Some("history".into()),
+            filter: JsonObject::default(),
+        }
+    }
+}
+
+/// A passage that was found.
+#[derive(Debug, Object)]
+#[oai(rename = "Hit")]
+pub(crate) struct HitView {
+    /// The document it is of.
+    document_id: Uuid,
+    /// The passage.
+    chunk_id: Uuid,
+    /// The document's title.
+    title: Option<String>,
+    /// The passage's text.
+    text: String,
+    /// How well it fits; comparable only within one answer.
+    score: f64,
+    /// The document's metadata.
+    metadata: JsonObject,
+}
+
+impl From<Hit> for HitView {
+    fn from(hit: Hit) -> Self {
+        let metadata = match hit.metadata {
+            Value::Object(map) => map,
+            _ => Default::default(),
+        };
+        Self {
+            document_id: hit.document_id,
+            chunk_id: hit.chunk_id,
+            title: hit.title,
+            text: hit.text,
+            score: hit.score,
+            metadata: JsonObject(metadata),
+        }
+    }
+}
+
+/// What was found.
+#[derive(Debug, Object)]
+pub(crate) struct Hits {
+    /// The passages, best first.
+    hits: Vec<HitView>,
+}
+
+#[OpenApi]
+impl Search {
+    /// Search passages
+    ///
+    /// Finds passages by meaning, by words, or by both, best first. Reading keys may search.
+    #[oai(path = "/v1/search", method = "post", operation_id = "search", tag = "Group::Search")]
+    async fn search(&self, state: Data<&State>, body: Body<SearchRequest>) -> Answer<Json<Hits>, Create> {
+        let Body(request) = body;
+        if request.query.trim().is_empty() {
+            return Err(Problem::field("query", "must hold more than white space").into());
+        }
+        refuse_null("query", Some(&request.query))?;
+        refuse_null("collection", request.collection.as_deref())?;
+        if let Some(field) = null_character(&request.filter.to_json().unwrap_or_default(), "filter") {
+            return Err(Problem::field(field, "must not hold the character U+0000").into());
+        }
+        let mode = match request.mode {
+            Mode::Keyword => SearchMode::Keyword,
+            Mode::Vector => SearchMode::Vector(embed(&state, &request.query).await?),
+            Mode::Hybrid => SearchMode::Hybrid(embed(&state, &request.query).await?),
+        };
+        let query = SearchQuery {
+            text: request.query,
+            mode,
+            top_k: request.top_k,
+            collection: request.collection,
+            filter: request.filter.0,
+        };
+        let hits = state.storage.search(&query).await?;
+        Ok(Json(Hits { hits: hits.into_iter().map(Into::into).collect() }))
+    }
+}
+
+async fn embed(state: &State, query: &str) -> Result<Vec<f32>, Problem> {
+    let texts = [query.to_owned()];
+    let vectors = tokio::time::timeout(EMBED, state.embedder()?.embed(&texts))
+        .await
+        .map_err(|_| Problem::unavailable("the embedding model did not answer in time"))??;
+    vectors.into_iter().next().ok_or_else(|| Problem::unavailable("the embedding model gave no vector"))
+}

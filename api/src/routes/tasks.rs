@@ -1,0 +1,420 @@
+//! Tasks: sent, followed, revoked.
+
+use std::time::Duration;
+
+use chrono::{DateTime, FixedOffset};
+use petiole_client::{Expires, Signature, TaskMeta, TaskSend};
+use poem::web::Data;
+use poem_openapi::param::{Path, Query};
+use poem_openapi::payload::Json;
+use poem_openapi::types::{Any, Example};
+use poem_openapi::{ApiResponse, Object, OpenApi};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::body::Body;
+use crate::failures::{Answer, One, SendTask};
+use crate::json::{JsonObject, SecondsOrTime};
+use crate::problem::Problem;
+use crate::request_id::RequestId;
+use crate::routes::Group;
+use crate::state::State;
+
+/// Names in a message's headers that belong to Celery (protocol 2).
+const CELERYS_HEADERS: &[&str] = &[
+    "lang",
+    "task",
+    "id",
+    "root_id",
+    "parent_id",
+    "group",
+    "group_index",
+    "meth",
+    "shadow",
+    "eta",
+    "expires",
+    "retries",
+    "timelimit",
+    "argsrepr",
+    "kwargsrepr",
+    "origin",
+    "ignore_result",
+    "replaced_task_nesting",
+    "stamps",
+    "stamped_headers",
+    "delivery_info",
+    "reply_to",
+    "correlation_id",
+    "hostname",
+    "is_eager",
+    "compression",
+];
+/// The longest id of a task.
+const LONGEST_ID: usize = 255;
+
+#[derive(Clone, Default)]
+pub(crate) struct Tasks;
+
+/// A task to be called when another one has ended.
+#[derive(Clone, Debug, Object)]
+pub(crate) struct LinkStep {
+    /// The task's name.
+    #[oai(validator(min_length = 1, max_length = 255))]
+    task: String,
+    /// Positional arguments; the result of the task before comes first, unless `immutable`.
+    #[oai(default)]
+    args: Vec<Any<Value>>,
+    /// Keyword arguments.
+    #[oai(default)]
+    kwargs: JsonObject,
+    /// The queue it goes to.
+    #[oai(validator(min_length = 1, max_length = 200))]
+    queue: Option<String>,
+    /// Take only the arguments given here.
+    #[oai(default)]
+    immutable: bool,
+}
+
+/// A task to be sent.
+#[derive(Clone, Debug, Object)]
+#[oai(example)]
+pub(crate) struct TaskRequest {
+    /// The task's name.
+    #[oai(validator(min_length = 1, max_length = 255))]
+    task: String,
+    /// Positional arguments.
+    #[oai(default)]
+    args: Vec<Any<Value>>,
+    /// Keyword arguments.
+    #[oai(default)]
+    kwargs: JsonObject,
+    /// The queue it goes to; the default queue when missing.
+    #[oai(validator(min_length = 1, max_length = 200))]
+    queue: Option<String>,
+    /// 0 to 9; 0 is served first.
+    #[oai(validator(minimum(value = "0"), maximum(value = "9")))]
+    priority: Option<u8>,
+    /// Seconds until it may start; not together with `eta`.
+    #[oai(validator(minimum(value = "0"), maximum(value = "315360000")))]
+    countdown: Option<f64>,
+    /// When it may start; not together with `countdown`.
+    eta: Option<DateTime<FixedOffset>>,
+    /// After when it is not started any more: seconds from now, or a time.
+    expires: Option<SecondsOrTime>,
+    /// An id of your own; made when missing.
+    task_id: Option<Uuid>,
+    /// Seconds after which it is ended.
+    #[oai(validator(minimum(value = "0"), maximum(value = "315360000")))]
+    time_limit: Option<f64>,
+    /// Seconds after which it is asked to end.
+    #[oai(validator(minimum(value = "0"), maximum(value = "315360000")))]
+    soft_time_limit: Option<f64>,
+    /// Tasks that are called with its result.
+    #[oai(default, validator(max_items = 100))]
+    link: Vec<LinkStep>,
+    /// Tasks that are called when it failed.
+    #[oai(default, validator(max_items = 100))]
+    link_error: Vec<LinkStep>,
+    /// Headers of your own in the message.
+    #[oai(default)]
+    headers: JsonObject,
+}
+
+impl Example for TaskRequest {
+    fn example() -> Self {
+        Self {
+            task: "demo.add".into(),
+            args: vec![Any(json!(2)), Any(json!(3))],
+            kwargs: JsonObject::default(),
+            queue: None,
+            priority: Some(3),
+            countdown: None,
+            eta: None,
+            expires: Some(SecondsOrTime::Seconds(3600.0)),
+            task_id: None,
+            time_limit: Some(60.0),
+            soft_time_limit: None,
+            link: vec![],
+            link_error: vec![],
+            headers: JsonObject::default(),
+        }
+    }
+}
+
+/// A task that was sent.
+#[derive(Clone, Debug, Object)]
+#[oai(example)]
+pub(crate) struct SentTask {
+    /// Its id.
+    task_id: String,
+    /// Its state: `PENDING`.
+    state: String,
+}
+
+impl Example for SentTask {
+    fn example() -> Self {
+        Self { task_id: "5f0c2f0e-6f5b-4c59-a2f2-6f4f3b7c9d10".into(), state: "PENDING".into() }
+    }
+}
+
+#[derive(ApiResponse)]
+pub(crate) enum SentResponse {
+    /// It waits for a worker.
+    #[oai(status = 202)]
+    Sent(
+        Json<SentTask>,
+        /// Where it is followed.
+        #[oai(header = "Location")]
+        String,
+    ),
+}
+
+/// A task that is being revoked.
+#[derive(Clone, Debug, Object)]
+pub(crate) struct RevokedTask {
+    /// Its id.
+    task_id: String,
+    /// Whether it is ended even if it runs already.
+    terminate: bool,
+}
+
+#[derive(ApiResponse)]
+pub(crate) enum RevokedResponse {
+    /// All workers were told.
+    #[oai(status = 202)]
+    Revoked(Json<RevokedTask>),
+}
+
+/// Why a task failed.
+#[derive(Clone, Debug, Object, PartialEq)]
+pub(crate) struct TaskError {
+    /// The exception's class.
+    #[oai(rename = "type")]
+    kind: String,
+    /// What it said.
+    message: String,
+    /// Where it was raised.
+    traceback: Option<String>,
+}
+
+/// A task and what became of it.
+#[derive(Clone, Debug, Object, PartialEq)]
+#[oai(rename = "Task")]
+pub(crate) struct TaskView {
+    /// Its id.
+    pub(crate) task_id: String,
+    /// Celery's state: `PENDING`, `RECEIVED`, `STARTED`, `RETRY`, `SUCCESS`, `FAILURE`, `REVOKED`, `REJECTED`, or one of
+    /// the task's own such as `PROGRESS`.
+    pub(crate) state: String,
+    /// What it returned; before the end, what it reported.
+    pub(crate) result: Option<Any<Value>>,
+    /// Why it failed, when it did.
+    error: Option<TaskError>,
+    /// The task's name, when that is known.
+    pub(crate) name: Option<String>,
+    /// The worker that ran it.
+    worker: Option<String>,
+    /// When it ended.
+    date_done: Option<String>,
+}
+
+#[OpenApi]
+impl Tasks {
+    /// Send a task
+    ///
+    /// Any task that is allowed (`ALLOWED_TASKS`; never Celery's own) and that some worker knows. The request's id is among
+    /// the message's headers as `request_id`.
+    #[oai(path = "/v1/tasks", method = "post", operation_id = "sendTask", tag = "Group::Tasks")]
+    async fn send(
+        &self,
+        state: Data<&State>,
+        request_id: RequestId,
+        body: Body<TaskRequest>,
+    ) -> Answer<SentResponse, SendTask> {
+        let Body(request) = body;
+        check(&request)?;
+        let links = request.link.iter().chain(&request.link_error).map(|step| step.task.as_str());
+        for name in std::iter::once(request.task.as_str()).chain(links) {
+            within(state.limits.request, state.tasks.check(name)).await?;
+        }
+        let task = task_send(request, &request_id);
+        let task_id = within(state.limits.request, async { Ok(state.client.send(task).await?) }).await?;
+        let location = format!("/v1/tasks/{task_id}");
+        Ok(SentResponse::Sent(Json(SentTask { task_id, state: "PENDING".into() }), location))
+    }
+
+    /// Follow a task
+    ///
+    /// Its state and result. With `wait`, the answer comes when the task has ended, or after so many seconds.
+    #[oai(path = "/v1/tasks/:id", method = "get", operation_id = "getTask", tag = "Group::Tasks")]
+    async fn get(
+        &self,
+        state: Data<&State>,
+        /// The task's id.
+        id: Path<String>,
+        /// Wait for the end, at most so many seconds.
+        #[oai(default, validator(minimum(value = "0"), maximum(value = "60")))]
+        wait: Query<f64>,
+    ) -> Answer<Json<TaskView>, One> {
+        let found = within(state.limits.request, find(&state, &id.0)).await?;
+        // NaN passes both bounds
+        if !wait.0.is_finite() {
+            return Err(Problem::field("wait", "must be a number from 0 to 60").into());
+        }
+        if wait.0 == 0.0 || is_final(&found.state) {
+            return Ok(Json(found));
+        }
+        let meta = state.client.wait(&id.0, Duration::from_secs_f64(wait.0)).await?;
+        Ok(Json(meta.map_or(found.clone(), |meta| view(meta, found.name))))
+    }
+
+    /// Revoke a task
+    ///
+    /// Workers will not start it. With `terminate` it is ended even if it runs already. A task that has ended stays as it is.
+    #[oai(path = "/v1/tasks/:id", method = "delete", operation_id = "revokeTask", tag = "Group::Tasks")]
+    async fn revoke(
+        &self,
+        state: Data<&State>,
+        /// The task's id.
+        id: Path<String>,
+        /// End it even if it runs already.
+        #[oai(default)]
+        terminate: Query<bool>,
+    ) -> Answer<RevokedResponse, One> {
+        within(state.limits.request, find(&state, &id.0)).await?;
+        within(state.limits.request, async {
+            Ok(state.client.revoke(std::slice::from_ref(&id.0), terminate.0, None).await?)
+        })
+        .await?;
+        Ok(RevokedResponse::Revoked(Json(RevokedTask { task_id: id.0, terminate: terminate.0 })))
+    }
+}
+
+/// The task as it is now.
+///
+/// # Errors
+/// 404 for an id that nobody sent and that has no result.
+pub(crate) async fn find(state: &State, id: &str) -> Result<TaskView, Problem> {
+    let unknown = || Problem::not_found(format!("there is no task {id}"));
+    if id.is_empty() || id.len() > LONGEST_ID || id.contains('\0') {
+        return Err(Problem::not_found("there is no such task"));
+    }
+    let (meta, sent) = tokio::try_join!(state.client.task_meta(id), state.client.sent(id))?;
+    let name = sent.map(|sent| sent.name);
+    if let Some(meta) = meta {
+        return Ok(view(meta, name));
+    }
+    // what waits in the outbox was accepted, too
+    if name.is_none() && !state.storage.outbox_has_task(id).await? {
+        return Err(unknown());
+    }
+    Ok(TaskView {
+        task_id: id.to_owned(),
+        state: "PENDING".into(),
+        result: None,
+        error: None,
+        name,
+        worker: None,
+        date_done: None,
+    })
+}
+
+/// A stored result as the contract shows it. `name` stands in where the result does not tell it.
+pub(crate) fn view(meta: TaskMeta, name: Option<String>) -> TaskView {
+    let error = meta.exception().map(|exception| TaskError {
+        kind: exception.exc_type.clone(),
+        message: exception.message(),
+        traceback: meta.traceback.clone(),
+    });
+    TaskView {
+        task_id: meta.task_id,
+        state: meta.status,
+        result: if error.is_some() { None } else { Some(Any(meta.result)) },
+        error,
+        name: meta.name.or(name),
+        worker: meta.worker,
+        date_done: meta.date_done,
+    }
+}
+
+/// Whether nothing comes after this state.
+pub(crate) fn is_final(state: &str) -> bool {
+    matches!(state, "SUCCESS" | "FAILURE" | "REVOKED" | "REJECTED" | "IGNORED")
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+    let late = || Problem::unavailable("Redis did not answer in time; try again soon");
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(late()))
+}
+
+/// What the schema cannot say.
+fn check(request: &TaskRequest) -> Result<(), Problem> {
+    if request.countdown.is_some() && request.eta.is_some() {
+        return Err(Problem::field("countdown", "must not be given together with eta"));
+    }
+    match request.headers.0.keys().find(|name| CELERYS_HEADERS.contains(&name.as_str())) {
+        Some(name) => Err(Problem::field(format!("headers.{name}"), "belongs to Celery")),
+        None => Ok(()),
+    }
+}
+
+fn task_send(request: TaskRequest, request_id: &RequestId) -> TaskSend {
+    let mut headers = request.headers.0;
+    headers.insert("request_id".into(), json!(request_id.0));
+    TaskSend {
+        args: request.args.into_iter().map(|any| any.0).collect(),
+        kwargs: request.kwargs.0,
+        task_id: request.task_id.map(|id| id.to_string()),
+        queue: request.queue,
+        priority: request.priority,
+        countdown: request.countdown,
+        eta: request.eta,
+        expires: request.expires.map(|expires| match expires {
+            SecondsOrTime::Seconds(seconds) => Expires::In(seconds),
+            SecondsOrTime::Time(time) => Expires::At(time),
+        }),
+        time_limit: request.time_limit,
+        soft_time_limit: request.soft_time_limit,
+        link: request.link.into_iter().map(signature).collect(),
+        link_error: request.link_error.into_iter().map(signature).collect(),
+        headers,
+        ..TaskSend::new(request.task)
+    }
+}
+
+fn signature(step: LinkStep) -> Signature {
+    let mut signature = Signature::new(step.task, step.args.into_iter().map(|any| any.0).collect());
+    signature.kwargs = step.kwargs.0;
+    signature.immutable = step.immutable;
+    match step.queue {
+        Some(queue) => signature.set("queue", queue),
+        None => signature,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    #[test]
+    fn a_failure_shows_its_exception_and_no_result() {
+        let meta: TaskMeta = serde_json::from_value(json!({
+            "status": "FAILURE", "result": {"exc_type": "ValueError", "exc_message": ["boom"], "exc_module": "builtins"},
+            "traceback": "Traceback …", "date_done": "2030-01-01T00:00:00+00:00", "task_id": "x",
+        }))
+        .unwrap();
+        let view = view(meta, Some("demo.fail".into()));
+        let error = view.error.unwrap();
+        assert_eq!((error.kind.as_str(), error.message.as_str()), ("ValueError", "boom"));
+        assert_eq!((view.result, view.name.as_deref()), (None, Some("demo.fail")));
+        assert_eq!(error.traceback.as_deref(), Some("Traceback …"));
+    }
+
+    #[test]
+    fn a_result_keeps_its_digits() {
+        let text = r#"{"status": "SUCCESS", "result": 1000000000000000000000000000007, "task_id": "x"}"#;
+        let view = view(serde_json::from_str(text).unwrap(), None);
+        assert_eq!(view.result.unwrap().0.to_string(), "1000000000000000000000000000007");
+    }
+}

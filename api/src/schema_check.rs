@@ -1,0 +1,186 @@
+//! Compares a JSON value with the schema that the description shows, and names every field that does not fit: what came,
+//! and what may come. So the description and the behaviour cannot differ.
+
+use std::any::TypeId;
+use std::collections::HashMap;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use chrono::DateTime;
+use poem_openapi::registry::{MetaSchema, MetaSchemaRef, Registry};
+use poem_openapi::types::Type;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::problem::FieldError;
+
+/// More errors than this help nobody.
+const MOST: usize = 20;
+/// How much of a wrong value is shown.
+const SHOWN: usize = 60;
+
+/// Everything in `value` that does not fit `T`, its fields prefixed by `path`.
+pub(crate) fn check<T: Type + 'static>(value: &Value, path: &str) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    Check { registry: registry::<T>(), errors: &mut errors }.reference(&T::schema_ref(), value, path);
+    errors.truncate(MOST);
+    errors
+}
+
+/// The schemas of `T`, made once.
+fn registry<T: Type + 'static>() -> &'static Registry {
+    static MADE: OnceLock<Mutex<HashMap<TypeId, &'static Registry>>> = OnceLock::new();
+    let mut made = MADE.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    made.entry(TypeId::of::<T>()).or_insert_with(|| {
+        let mut registry = Registry::new();
+        T::register(&mut registry);
+        Box::leak(Box::new(registry))
+    })
+}
+
+struct Check<'a> {
+    registry: &'a Registry,
+    errors: &'a mut Vec<FieldError>,
+}
+
+impl Check<'_> {
+    fn wrong(&mut self, path: &str, message: impl Into<String>) {
+        self.errors.push(FieldError::new(if path.is_empty() { "body" } else { path }, message));
+    }
+
+    fn reference(&mut self, schema: &MetaSchemaRef, value: &Value, path: &str) {
+        if self.errors.len() >= MOST {
+            return;
+        }
+        match schema {
+            MetaSchemaRef::Inline(schema) => self.schema(schema, value, path),
+            MetaSchemaRef::Reference(name) => {
+                if let Some(schema) = self.registry.schemas.get(name) {
+                    self.schema(schema, value, path);
+                }
+            }
+        }
+    }
+
+    fn schema(&mut self, schema: &MetaSchema, value: &Value, path: &str) {
+        for part in &schema.all_of {
+            self.reference(part, value, path);
+        }
+        if !schema.one_of.is_empty() {
+            self.one_of(schema, value, path);
+        }
+        match schema.ty {
+            "string" => self.string(schema, value, path),
+            "integer" | "number" => self.number(schema, value, path),
+            "boolean" if !value.is_boolean() => self.wrong(path, expected("true or false", value)),
+            "array" => self.array(schema, value, path),
+            "object" => self.object(schema, value, path),
+            _ => {}
+        }
+    }
+
+    fn one_of(&mut self, schema: &MetaSchema, value: &Value, path: &str) {
+        let fits = schema.one_of.iter().any(|one| {
+            let mut errors = Vec::new();
+            Check { registry: self.registry, errors: &mut errors }.reference(one, value, path);
+            errors.is_empty()
+        });
+        if !fits {
+            self.wrong(path, expected("seconds as a number, or a time in RFC 3339", value));
+        }
+    }
+
+    fn string(&mut self, schema: &MetaSchema, value: &Value, path: &str) {
+        let Some(text) = value.as_str() else { return self.wrong(path, expected("a text", value)) };
+        if !schema.enum_items.is_empty() && !schema.enum_items.contains(value) {
+            let names: Vec<_> = schema.enum_items.iter().filter_map(Value::as_str).collect();
+            return self.wrong(path, expected(&format!("one of {}", names.join(", ")), value));
+        }
+        let length = || text.chars().count();
+        if schema.min_length.is_some_and(|least| length() < least) {
+            self.wrong(path, "must not be empty");
+        }
+        if let Some(most) = schema.max_length
+            && length() > most
+        {
+            self.wrong(path, format!("must have at most {most} characters, has {}", length()));
+        }
+        match schema.format {
+            Some("uuid") if Uuid::parse_str(text).is_err() => self.wrong(path, expected("a UUID", value)),
+            Some("date-time") if DateTime::parse_from_rfc3339(text).is_err() => {
+                self.wrong(path, expected("a time in RFC 3339 with its offset, such as 2030-01-31T08:00:00Z", value));
+            }
+            _ => {}
+        }
+    }
+
+    fn number(&mut self, schema: &MetaSchema, value: &Value, path: &str) {
+        let what = if schema.ty == "integer" { "a whole number" } else { "a number" };
+        let number = match schema.ty {
+            "integer" => value.as_i64().map(|n| n as f64),
+            _ => value.as_f64().filter(|n| n.is_finite()),
+        };
+        let Some(number) = number else { return self.wrong(path, expected(what, value)) };
+        let below = schema.minimum.is_some_and(|least| number < least);
+        let above = schema.maximum.is_some_and(|most| number > most);
+        if below || above {
+            let range = match (schema.minimum, schema.maximum) {
+                (Some(least), Some(most)) => format!("{what} from {least} to {most}"),
+                (Some(least), None) => format!("{what}, at least {least}"),
+                (_, most) => format!("{what}, at most {}", most.unwrap_or_default()),
+            };
+            self.wrong(path, expected(&range, value));
+        }
+    }
+
+    fn array(&mut self, schema: &MetaSchema, value: &Value, path: &str) {
+        let Some(items) = value.as_array() else { return self.wrong(path, expected("a list", value)) };
+        if schema.max_items.is_some_and(|most| items.len() > most) {
+            self.wrong(path, format!("must have at most {} items", schema.max_items.unwrap_or_default()));
+        }
+        if let Some(item) = &schema.items {
+            for (n, value) in items.iter().enumerate() {
+                self.reference(item, value, &format!("{path}[{n}]"));
+            }
+        }
+    }
+
+    fn object(&mut self, schema: &MetaSchema, value: &Value, path: &str) {
+        let Some(map) = value.as_object() else { return self.wrong(path, expected("an object", value)) };
+        let inner = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+        for name in &schema.required {
+            if !map.contains_key(*name) {
+                self.wrong(&inner(name), "is missing");
+            }
+        }
+        for (name, value) in map {
+            let property = schema.properties.iter().find(|(known, _)| known == name);
+            match (property, &schema.additional_properties) {
+                // what may be left out may also be null
+                (Some(_), _) if value.is_null() && !schema.required.contains(&name.as_str()) => {}
+                (Some((_, property)), _) => self.reference(property, value, &inner(name)),
+                (None, Some(any)) => self.reference(any, value, &inner(name)),
+                (None, None) => {
+                    let known: Vec<_> = schema.properties.iter().map(|(known, _)| *known).collect();
+                    self.wrong(&inner(name), format!("is not known here; known are {}", known.join(", ")));
+                }
+            }
+        }
+    }
+}
+
+/// "must be …, is …", without showing more of the value than helps.
+fn expected(what: &str, value: &Value) -> String {
+    let came = match value {
+        Value::Null => "null".to_owned(),
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+        other => {
+            let text = other.to_string();
+            match text.char_indices().nth(SHOWN) {
+                Some((end, _)) => format!("{}…", &text[..end]),
+                None => text,
+            }
+        }
+    };
+    format!("must be {what}, is {came}")
+}

@@ -1,0 +1,170 @@
+//! The OpenAPI document: what poem-openapi derives, completed by what it cannot say, and the two pages that show it.
+
+use std::sync::Arc;
+
+use poem::endpoint::make_sync;
+use poem::web::Html;
+use poem::{Endpoint, EndpointExt, IntoResponse, Response, Route, get};
+use poem_openapi::{LicenseObject, OpenApi, OpenApiService};
+use serde_json::{Map, Value, json};
+
+/// Redoc's page asks a font server; the system's fonts do as well, and work without a network.
+const FONTS: &str = "fonts.googleapis.com";
+
+/// Whether the API asks for keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeysAre {
+    /// Every request under `/v1` needs one.
+    Needed,
+    /// There are none: development.
+    Ignored,
+}
+
+/// The service of these operations, and its completed description.
+pub(crate) fn service<T: OpenApi + Clone>(operations: T, keys: KeysAre) -> (OpenApiService<T, ()>, Arc<str>) {
+    let license = LicenseObject::new("MIT OR Apache-2.0").url("https://spdx.org/licenses/MIT.html");
+    let service = OpenApiService::new(operations, "Petiole", env!("CARGO_PKG_VERSION"))
+        .description(
+            "An HTTP request becomes a Celery task, a worker does it, and its outcome is read here. Errors are problem \
+             documents (RFC 9457). Outside development a key is needed: `Authorization: Bearer KEY` or `X-API-Key: KEY`.",
+        )
+        .license(license)
+        .server("/");
+    let derived = service.spec();
+    let completed = match serde_json::from_str(&derived) {
+        Ok(document) => complete(document, keys).to_string(),
+        Err(_) => derived,
+    };
+    (service, completed.into())
+}
+
+/// `/openapi.json`, `/docs`, `/redoc`.
+pub(crate) fn pages<T: OpenApi + Clone + Send + Sync + 'static>(
+    service: &OpenApiService<T, ()>,
+    completed: &Arc<str>,
+) -> impl Endpoint<Output = Response> + use<T> {
+    let json = completed.clone();
+    let derived = service.spec();
+    let page = |html: String| {
+        let html: Vec<&str> = html.split_inclusive('\n').filter(|line| !line.contains(FONTS)).collect();
+        let html: Arc<str> = html.concat().replace(&derived, completed).into();
+        get(make_sync(move |_| Html(html.to_string())))
+    };
+    Route::new()
+        .at("/openapi.json", get(make_sync(move |_| json.to_string().with_content_type("application/json"))))
+        .at("/docs", page(service.swagger_ui_html()))
+        .at("/redoc", page(service.redoc_html()))
+        .map_to_response()
+}
+
+/// Adds what poem-openapi has no words for: the two ways to give a key, which fields may be null, and that unknown fields
+/// are refused.
+fn complete(mut document: Value, keys: KeysAre) -> Value {
+    document["openapi"] = json!("3.0.3");
+    document["components"]["securitySchemes"] = json!({
+        "bearer": {"type": "http", "scheme": "bearer", "description": "A key of `API_KEYS`. Not needed in development."},
+        "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same keys, in a header of their own."},
+    });
+    if let Some(paths) = document["paths"].as_object_mut() {
+        for (path, item) in paths.iter_mut() {
+            for operation in item.as_object_mut().into_iter().flat_map(Map::values_mut) {
+                complete_operation(path, operation, keys);
+            }
+        }
+    }
+    if let Some(schemas) = document["components"]["schemas"].as_object_mut() {
+        for (name, schema) in schemas.iter_mut() {
+            complete_schema(name, schema);
+        }
+    }
+    document
+}
+
+fn complete_operation(path: &str, operation: &mut Value, keys: KeysAre) {
+    operation["security"] = match (path.starts_with("/v1/"), keys) {
+        (false, _) => json!([]),
+        (true, KeysAre::Needed) => json!([{"bearer": []}, {"api_key": []}]),
+        (true, KeysAre::Ignored) => json!([{}, {"bearer": []}, {"api_key": []}]),
+    };
+    if operation["description"].is_null() {
+        operation["description"] = operation["summary"].clone();
+    }
+    let Some(responses) = operation["responses"].as_object_mut() else { return };
+    for response in responses.values_mut() {
+        let id = json!({
+            "description": "The request's id: the one that came, or a new one.",
+            "required": true, "schema": {"type": "string"},
+        });
+        response["headers"]["X-Request-Id"] = id;
+        if response["description"].as_str().is_none_or(str::is_empty) {
+            response["description"] = json!("Done.");
+        }
+    }
+}
+
+fn complete_schema(name: &str, schema: &mut Value) {
+    let required: Vec<_> =
+        schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+    let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else { return };
+    for (property, of) in properties.iter_mut() {
+        if !required.contains(property) {
+            let whole = std::mem::take(of);
+            *of = nullable(whole);
+        }
+    }
+    // null is shown, never left out
+    if name.ends_with("Request") || name.ends_with("Step") {
+        schema["additionalProperties"] = json!(false);
+    }
+}
+
+fn nullable(mut schema: Value) -> Value {
+    if let Some(map) = schema.as_object_mut()
+        && map.contains_key("type")
+    {
+        map.insert("nullable".into(), json!(true));
+        if let Some(values) = map.get_mut("enum").and_then(Value::as_array_mut) {
+            values.push(Value::Null);
+        }
+        return schema;
+    }
+    if let Some(reference) = schema.get("$ref").cloned() {
+        return json!({"nullable": true, "allOf": [{"$ref": reference}]});
+    }
+    schema
+}
+
+/// Which methods each path takes, for the header `Allow`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Methods(Arc<Vec<(Vec<String>, String)>>);
+
+impl Methods {
+    /// By the description, and the pages that are not in it.
+    pub(crate) fn new(completed: &str) -> Self {
+        let document: Value = serde_json::from_str(completed).unwrap_or_default();
+        let described = document["paths"].as_object().into_iter().flatten().map(|(path, item)| {
+            let mut methods: Vec<_> =
+                item.as_object().into_iter().flat_map(Map::keys).map(|method| method.to_uppercase()).collect();
+            if methods.iter().any(|method| method == "GET") {
+                methods.push("HEAD".into());
+            }
+            (split(path), methods.join(", "))
+        });
+        let pages = ["/openapi.json", "/docs", "/redoc"].map(|path| (split(path), "GET, HEAD".to_owned()));
+        Self(Arc::new(described.chain(pages).collect()))
+    }
+
+    /// The methods that `path` takes.
+    pub(crate) fn of(&self, path: &str) -> String {
+        let path = split(path);
+        let fits = |template: &[String]| {
+            template.len() == path.len()
+                && template.iter().zip(&path).all(|(part, given)| part == given || part.starts_with('{'))
+        };
+        self.0.iter().find(|(template, _)| fits(template)).map_or_else(|| "GET".into(), |(_, methods)| methods.clone())
+    }
+}
+
+fn split(path: &str) -> Vec<String> {
+    path.split('/').map(str::to_owned).collect()
+}

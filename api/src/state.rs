@@ -1,0 +1,105 @@
+//! What every request may use.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use petiole_ai::{Embedder, embedder_from};
+use petiole_client::{Client, ClientConfig};
+use petiole_settings::Settings;
+use petiole_storage::Storage;
+use secrecy::ExposeSecret;
+use tokio::sync::Mutex;
+
+use crate::auth::Keys;
+use crate::problem::Problem;
+use crate::task_names::TaskNames;
+
+/// How long the number of workers is believed.
+const WORKERS_FRESH: Duration = Duration::from_secs(5);
+/// How long workers have to answer a ping.
+const WORKERS_ANSWER: Duration = Duration::from_secs(1);
+
+/// Everything a request needs. Cheap to clone.
+#[derive(Clone)]
+pub struct State {
+    /// PostgreSQL.
+    pub storage: Storage,
+    /// Celery.
+    pub client: Client,
+    /// The keys of the API.
+    pub keys: Keys,
+    /// How much a request may bring.
+    pub limits: Limits,
+    pub(crate) tasks: Arc<TaskNames>,
+    embedder: Result<Arc<dyn Embedder>, String>,
+    workers: Arc<Mutex<Option<(Instant, usize)>>>,
+}
+
+/// How much a request may bring, in bytes, and how long it may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// A JSON body.
+    pub body: usize,
+    /// An upload.
+    pub upload: usize,
+    /// Time for one request, waiting and streaming left out.
+    pub request: Duration,
+}
+
+impl State {
+    /// The state by the settings. Connects to nothing yet, loads no model yet.
+    ///
+    /// # Errors
+    /// A URL or a task pattern that cannot be used.
+    pub async fn new(settings: &Settings) -> anyhow::Result<Self> {
+        let storage = Storage::connect(settings.database_url.expose_secret(), settings.database_pool_size).await?;
+        let config = ClientConfig::new(settings.broker_url.expose_secret(), settings.result_backend.expose_secret());
+        let client = Client::new(config).context("BROKER_URL or RESULT_BACKEND cannot be used")?;
+        let embedder = embedder_from(&settings.ai).map_err(|error| error.to_string());
+        if let Err(error) = &embedder {
+            tracing::warn!(error, "searching by meaning will not work");
+        }
+        Ok(Self {
+            storage,
+            keys: Keys::new(&settings.api.keys),
+            limits: Limits {
+                body: settings.api.body_limit,
+                upload: settings.api.upload_limit,
+                request: settings.api.request_timeout,
+            },
+            tasks: Arc::new(TaskNames::new(client.clone(), &settings.api.allowed_tasks)),
+            client,
+            embedder,
+            workers: Arc::default(),
+        })
+    }
+
+    /// The embedding model.
+    ///
+    /// # Errors
+    /// 503 when there is none.
+    pub fn embedder(&self) -> Result<&Arc<dyn Embedder>, Problem> {
+        self.embedder
+            .as_ref()
+            .map_err(|_| Problem::unavailable("there is no embedding model here; keyword search works without it"))
+    }
+
+    /// How many workers answer, believed for some seconds.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn workers(&self) -> Result<usize, Problem> {
+        // who comes while another one asks waits for that answer
+        let mut known = self.workers.lock().await;
+        if let Some((at, count)) = *known
+            && at.elapsed() < WORKERS_FRESH
+            && count > 0
+        {
+            return Ok(count);
+        }
+        let replies = self.client.inspect("ping", Default::default(), None, WORKERS_ANSWER).await?;
+        *known = Some((Instant::now(), replies.len()));
+        Ok(replies.len())
+    }
+}

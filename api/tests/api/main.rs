@@ -1,0 +1,11 @@
+//! The whole API, in process, on a port of its own, against a real PostgreSQL (`TEST_DATABASE_URL`) and a real Redis
+//! (`TEST_REDIS_URL`).
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod documents;
+mod errors;
+mod events;
+mod keys;
+mod redis_away;
+mod server;
+mod tasks;

