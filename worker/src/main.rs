@@ -3,8 +3,8 @@
 use clap::Parser;
 use petiole_engine::WorkerConfig;
 use petiole_engine::cli::WorkerArgs;
-use petiole_worker::services;
 use petiole_settings::{Reader, Role, Settings, telemetry};
+use petiole_worker::services;
 use secrecy::ExposeSecret;
 
 /// A Celery worker in Rust.

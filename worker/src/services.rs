@@ -29,7 +29,7 @@ pub enum ServicesError {
     /// The models or their settings.
     #[error(transparent)]
     Model(#[from] EmbedError),
-    /// Nobody said where they are.
+    /// [`configure`] was not called.
     #[error("the worker's services were not configured")]
     NotConfigured,
 }
@@ -41,10 +41,13 @@ impl Services {
     /// # Errors
     /// [`ServicesError`].
     pub async fn from_settings(settings: &Settings) -> Result<Self, ServicesError> {
+        let url = settings.database_url.expose_secret();
+        Self::with_storage(Storage::connect(url, settings.database_pool_size).await?, settings)
+    }
+
+    fn with_storage(storage: Storage, settings: &Settings) -> Result<Self, ServicesError> {
         let embedder = embedder_from(&settings.ai)?;
         let chunker = Chunker::from_settings(&settings.ai)?;
-        let url = settings.database_url.expose_secret();
-        let storage = Storage::connect(url, settings.database_pool_size).await?;
         Ok(Self::new(storage, embedder, chunker))
     }
 
@@ -65,11 +68,22 @@ impl Services {
 }
 
 static SETTINGS: OnceLock<Settings> = OnceLock::new();
+static STORAGE: OnceCell<Storage> = OnceCell::const_new();
 static SHARED: OnceCell<Services> = OnceCell::const_new();
 
 /// Says which settings [`shared`] is to go by. The first call counts.
 pub fn configure(settings: Settings) {
     let _ = SETTINGS.set(settings);
+}
+
+/// The database alone: to record a failure also where there is no model.
+///
+/// # Errors
+/// [`ServicesError`]; the next call tries again.
+pub async fn storage() -> Result<&'static Storage, ServicesError> {
+    let settings = SETTINGS.get().ok_or(ServicesError::NotConfigured)?;
+    let connect = || Storage::connect(settings.database_url.expose_secret(), settings.database_pool_size);
+    Ok(STORAGE.get_or_try_init(connect).await?)
 }
 
 /// The services of this process, made when they are first asked for: a worker whose tasks need no model keeps none in
@@ -79,5 +93,6 @@ pub fn configure(settings: Settings) {
 /// [`ServicesError`]; the next call tries again.
 pub async fn shared() -> Result<Services, ServicesError> {
     let settings = SETTINGS.get().ok_or(ServicesError::NotConfigured)?;
-    SHARED.get_or_try_init(|| Services::from_settings(settings)).await.cloned()
+    let storage = storage().await?.clone();
+    SHARED.get_or_try_init(|| async { Services::with_storage(storage, settings) }).await.cloned()
 }

@@ -11,12 +11,13 @@ use std::sync::LazyLock;
 use celery::prelude::*;
 use petiole_engine::{context, raise};
 use petiole_protocol::TaskException;
+use petiole_storage::StorageError;
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::documents::{self, IngestReport};
 use crate::events::{self, Registry};
-use crate::services::{self, Services};
+use crate::services;
 
 /// Retries of what may pass: with pauses of up to a minute, about half an hour.
 const MAX_RETRIES: u32 = 40;
@@ -34,26 +35,37 @@ static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::shipped);
 )]
 pub async fn ingest_document(document_id: String) -> TaskResult<IngestReport> {
     let id = parse_id(&document_id)?;
-    let services = services().await?;
-    if let Err(error) = services.declare_model().await {
-        return Err(match is_last_try() {
-            false => TaskError::ExpectedError(error.to_string()),
-            true => failed(error.to_string()),
-        });
-    }
-    let error = match documents::ingest(&services.storage, services.embedder.as_ref(), &services.chunker, id).await {
+    let (reason, may_pass) = match ingest(id).await {
         Ok(report) => return Ok(report),
-        Err(error) => error,
+        Err(failure) => failure,
     };
-    if error.is_transient() && !is_last_try() {
-        return Err(TaskError::ExpectedError(error.to_string()));
+    if may_pass && !is_last_try() {
+        return Err(TaskError::ExpectedError(reason));
     }
-    if error.is_transient()
-        && let Err(error) = documents::give_up(&services.storage, id, &error.to_string()).await
-    {
-        tracing::warn!(document_id, %error, "the failure cannot be recorded");
+    match services::storage().await {
+        Ok(storage) => {
+            if let Err(error) = documents::give_up(storage, id, &reason).await {
+                tracing::warn!(document_id, %error, "the failure cannot be recorded");
+            }
+        }
+        Err(error) => tracing::warn!(document_id, %error, "the failure cannot be recorded"),
     }
-    Err(failed(error.to_string()))
+    Err(failed(reason))
+}
+
+/// Why a run did not succeed, and whether a later one may.
+type Failure = (String, bool);
+
+async fn ingest(id: Uuid) -> Result<IngestReport, Failure> {
+    let services = services::shared().await.map_err(|error| (error.to_string(), false))?;
+    services.declare_model().await.map_err(|error| (error.to_string(), may_pass(&error)))?;
+    documents::ingest(&services.storage, services.embedder.as_ref(), &services.chunker, id)
+        .await
+        .map_err(|error| (error.to_string(), error.is_transient()))
+}
+
+fn may_pass(error: &StorageError) -> bool {
+    matches!(error, StorageError::Unavailable(_) | StorageError::Conflict(_))
 }
 
 /// Does the work of an event and stores its output.
@@ -67,29 +79,34 @@ pub async fn ingest_document(document_id: String) -> TaskResult<IngestReport> {
 )]
 pub async fn process_incoming_event(event_id: String) -> TaskResult<Value> {
     let id = parse_id(&event_id)?;
-    let services = services().await?;
-    let error = match events::process_incoming_event(&services, &REGISTRY, id).await {
+    let (reason, may_pass) = match process(id).await {
         Ok(output) => return Ok(output),
-        Err(error) => error,
+        Err(failure) => failure,
     };
-    if error.is_transient() && !is_last_try() {
-        return Err(TaskError::ExpectedError(error.to_string()));
+    if may_pass && !is_last_try() {
+        return Err(TaskError::ExpectedError(reason));
     }
-    if error.is_transient()
-        && let Err(error) = events::give_up(&services.storage, id, &error.to_string()).await
-    {
-        tracing::warn!(event_id, %error, "the failure cannot be recorded");
+    match services::storage().await {
+        Ok(storage) => {
+            if let Err(error) = events::give_up(storage, id, &reason).await {
+                tracing::warn!(event_id, %error, "the failure cannot be recorded");
+            }
+        }
+        Err(error) => tracing::warn!(event_id, %error, "the failure cannot be recorded"),
     }
-    Err(failed(error.to_string()))
+    Err(failed(reason))
+}
+
+async fn process(id: Uuid) -> Result<Value, Failure> {
+    let services = services::shared().await.map_err(|error| (error.to_string(), false))?;
+    events::process_incoming_event(&services, &REGISTRY, id)
+        .await
+        .map_err(|error| (error.to_string(), error.is_transient()))
 }
 
 fn parse_id(text: &str) -> Result<Uuid, TaskError> {
     Uuid::parse_str(text)
         .map_err(|_| raise(TaskException::builtin("ValueError", format!("{text:?} is no id: a UUID is wanted"))))
-}
-
-async fn services() -> Result<Services, TaskError> {
-    services::shared().await.map_err(|error| failed(error.to_string()))
 }
 
 fn failed(reason: String) -> TaskError {

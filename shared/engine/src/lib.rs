@@ -12,6 +12,7 @@
 //! | `qos` | prefetch | kombu.transport.virtual: QoS |
 //! | `request` | one delivery, from received to settled | celery.worker.request |
 //! | `pool` | who runs when | celery.concurrency |
+//! | `rate_limit` | so many starts in a time | celery.worker.consumer: task_buckets |
 //! | `timer` | eta | kombu.asynchronous.timer |
 //! | `trace` | run it, classify how it ended | celery.app.trace |
 //! | `outcome` | what follows from how it ended | celery.backends.base, celery.worker.request |
@@ -38,6 +39,7 @@ mod heartbeat;
 mod outcome;
 mod pool;
 mod qos;
+mod rate_limit;
 mod request;
 pub mod rusty;
 mod shutdown;

@@ -45,8 +45,24 @@ pub(crate) fn watch_panics() {
     }));
 }
 
-/// Starts a request, or lets it wait for a slot.
+/// Starts a request, or lets it wait for its rate limit and a slot.
 pub(crate) fn submit(worker: &Arc<Worker>, request: Arc<Request>) {
+    match worker.rate_limits.wait(&request.message.task) {
+        None => enter(worker, request),
+        Some(wait) => {
+            let worker = worker.clone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => enter(&worker, request),
+                    // It goes back to its queue with all that have not begun.
+                    () = worker.shutdown.wait_warm() => {}
+                }
+            });
+        }
+    }
+}
+
+fn enter(worker: &Arc<Worker>, request: Arc<Request>) {
     if let Some(request) = worker.pool.enter(request) {
         start(worker, request);
     }

@@ -20,6 +20,7 @@ use crate::config::WorkerConfig;
 use crate::events::Events;
 use crate::pool::Pool;
 use crate::qos::Qos;
+use crate::rate_limit::RateLimits;
 use crate::request::Request;
 use crate::shutdown::Shutdown;
 use crate::state::{Locked, State, lock};
@@ -41,6 +42,7 @@ pub(crate) struct Worker {
     pub(crate) state: State,
     pub(crate) pool: Pool,
     pub(crate) qos: Qos,
+    pub(crate) rate_limits: RateLimits,
     pub(crate) shutdown: Shutdown,
     pub(crate) started: Instant,
     queues: Locked<Vec<String>>,
@@ -71,6 +73,7 @@ impl Worker {
             queues_changed: Notify::new(),
             shutdown: Shutdown::default(),
             state: State::default(),
+            rate_limits: RateLimits::default(),
             started: Instant::now(),
             config,
             node,

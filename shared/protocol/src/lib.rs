@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`envelope`] | what lies in a Redis list or travels on a channel | kombu.transport.virtual.base |
 //! | [`serializer`] | content types, JSON as Python writes and reads it | kombu.serialization |
+//! | [`compression`] | compressed bodies | kombu.compression |
 //! | [`message`] | a task message, protocol 1 and 2 | celery.app.amqp, celery.worker.request |
 //! | [`signature`] | a task to be called: the canvas' building block | celery.canvas |
 //! | [`result`] | what the result backend stores | celery.backends.base |
@@ -13,6 +14,7 @@
 //! | [`repr`] | Python's notation of values, for logs and monitors | celery.utils.saferepr |
 //! | [`time`] | eta and expires | celery.utils.iso8601 |
 
+pub mod compression;
 pub mod envelope;
 pub mod event;
 pub mod exception;

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::Map;
+use crate::compression;
 use crate::envelope::{Envelope, Properties, kind, take_text};
 use crate::repr;
 use crate::serializer::{DecodeError, JSON, from_json};
@@ -152,13 +153,13 @@ impl TaskMessage {
         if !accept.iter().any(|accepted| accepts(accepted, &envelope.content_type)) {
             return Err(DecodeError::ContentDisallowed(envelope.content_type.clone(), accept.join(", ")));
         }
-        if let Some(Value::String(name)) = envelope.headers.get("compression") {
-            return Err(DecodeError::Compression(name.clone()));
-        }
         if envelope.content_type != JSON {
             return Err(DecodeError::ContentDisallowed(envelope.content_type.clone(), accept.join(", ")));
         }
-        let body = from_json(&envelope.body)?;
+        let body = match envelope.headers.get("compression") {
+            Some(Value::String(name)) => from_json(&compression::decompress(name, &envelope.body)?)?,
+            _ => from_json(&envelope.body)?,
+        };
         let has_task = envelope.headers.get("task").is_some_and(Value::is_string);
         match body {
             Value::Array(items) if has_task => Self::protocol2(envelope, items),

@@ -17,9 +17,9 @@ pub enum DecodeError {
     /// The worker does not accept this content type (`accept_content`).
     #[error("content type {0:?} is not accepted here (accepted: {1})")]
     ContentDisallowed(String, String),
-    /// The worker does not know this compression.
-    #[error("compression {0:?} is not known here")]
-    Compression(String),
+    /// A compression that is not known, or a body that is not compressed so.
+    #[error("compression {0:?}: {1}")]
+    Compression(String, String),
     /// Well formed, but not what the protocol says.
     #[error("{0}")]
     Shape(String),
@@ -33,7 +33,7 @@ impl DecodeError {
 
     /// True where Celery rejects the message; false where it acknowledges it (undecodable body).
     pub fn is_reject(&self) -> bool {
-        !matches!(self, Self::Json(_) | Self::Base64(_) | Self::Compression(_))
+        !matches!(self, Self::Json(_) | Self::Base64(_) | Self::Compression(..))
     }
 }
 

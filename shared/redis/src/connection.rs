@@ -42,6 +42,8 @@ impl Connector {
             ))
         };
         let info = url.into_connection_info().map_err(bad)?;
+        // More than one provider of cryptography is compiled in by other crates: one must be chosen. Chosen before, it stays.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let database = info.redis_settings().db();
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let resp3 = Client::open(info.clone().set_redis_settings(settings)).map_err(bad)?;

@@ -123,7 +123,9 @@ fn own_id(options: &mut Map) -> String {
 /// Copies options that are set from a composition to the part of it that reports.
 fn hand_down(from: &mut Map, to: &mut Map, names: &[&str]) {
     for name in names {
-        if let Some(value) = from.get(*name).filter(|value| !value.is_null()) {
+        // An id that a part has already is known to somebody.
+        let own = *name == "task_id" && to.get(*name).is_some_and(Value::is_string);
+        if let Some(value) = from.get(*name).filter(|value| !value.is_null() && !own) {
             to.insert((*name).to_owned(), value.clone());
         }
     }

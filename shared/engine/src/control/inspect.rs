@@ -71,6 +71,7 @@ pub(super) fn registered(worker: &Worker, arguments: &Map) -> Value {
                     "queue" => json!(options.queue.as_ref()?),
                     "priority" => json!(options.priority?),
                     "expires" => json!(options.expires?),
+                    "rate_limit" => json!(worker.rate_limits.get(name)?),
                     "name" => json!(name),
                     _ => return None,
                 };

@@ -3,6 +3,7 @@
 mod inspect;
 mod pool;
 mod queues;
+mod rates;
 mod revoke;
 
 use std::sync::Arc;
@@ -160,6 +161,7 @@ async fn dispatch(worker: &Arc<Worker>, method: &str, arguments: Map) -> Result<
         "revoke" => revoke::revoke(worker, arguments).await?,
         "terminate" => revoke::terminate(worker, arguments).await?,
         "revoke_by_stamped_headers" => revoke::by_stamped_headers(worker, arguments)?,
+        "rate_limit" => rates::rate_limit(worker, arguments)?,
         "pool_grow" => pool::grow(worker, arguments)?,
         "pool_shrink" => pool::shrink(worker, arguments)?,
         "enable_events" => events(worker, true, arguments)?,
