@@ -59,7 +59,7 @@ check_ports() {
     [ -z "$(compose ps -q --status running "$service" 2>/dev/null)" ] || continue
     wanted+=("$variable=${!variable}")
   done
-  [ ${#wanted[@]} = 0 ] || python3 "$ROOT/docker/lib/check.py" ports "${wanted[@]}" || exit 1
+  [ ${#wanted[@]} = 0 ] || CHECK_FOR_ENGINE=1 python3 "$ROOT/docker/lib/check.py" ports "${wanted[@]}" || exit 1
 }
 
 # ready: the API is, with its database, Redis and a worker, asked inside its container
