@@ -4,7 +4,7 @@
 
 FLOWER_REQUIREMENTS=$ROOT/docker/lib/requirements.txt
 
-settings_print() { { env -0 | grep -zE "$SETTINGS" || true; } | sort -z | sha256sum | cut -d' ' -f1; }
+settings_print() { settings_in_environment | sha256sum | cut -d' ' -f1; }
 
 # sources_print: changes with whatever the programs are built from
 sources_print() {
