@@ -29,9 +29,13 @@ write_application_env() {
       case $name in
         API_HOST | API_PORT | MODEL_DIR | POSTGRES_* | REDIS_*) continue ;;
       esac
+      # So is localhost: an address on it is the published port of this very stack.
+      case $name in
+        BROKER_URL | RESULT_BACKEND | DATABASE_URL) ! [[ $value =~ (@|//)(127\.0\.0\.1|localhost)[:/] ]] || continue ;;
+      esac
       case $value in *"'"* | *$'\n'*) die "$name holds a quote or a new line, which cannot be given to a container" ;; esac
       printf "%s='%s'\n" "$name" "$value"
-    done < <(env -0 | grep -zE "$SETTINGS" | sort -z) >"$DATA/application.env"
+    done < <(settings_in_environment) >"$DATA/application.env"
   )
 }
 
@@ -59,7 +63,7 @@ check_ports() {
     [ -z "$(compose ps -q --status running "$service" 2>/dev/null)" ] || continue
     wanted+=("$variable=${!variable}")
   done
-  [ ${#wanted[@]} = 0 ] || python3 "$ROOT/docker/lib/check.py" ports "${wanted[@]}" || exit 1
+  [ ${#wanted[@]} = 0 ] || CHECK_FOR_ENGINE=1 python3 "$ROOT/docker/lib/check.py" ports "${wanted[@]}" || exit 1
 }
 
 # ready: the API is, with its database, Redis and a worker, asked inside its container

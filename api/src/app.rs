@@ -6,7 +6,7 @@ use std::time::Duration;
 use petiole_storage::{EmbeddingModel, StorageError};
 use poem::listener::Acceptor;
 use poem::middleware::AddData;
-use poem::{Endpoint, EndpointExt, Response, Route, Server};
+use poem::{Endpoint, EndpointExt, Response, Server};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Auth;
@@ -20,9 +20,7 @@ use crate::{relay, task_names};
 pub fn routes(state: &State) -> impl Endpoint<Output = Response> + use<> {
     let (service, description) = spec::service(Operations::default(), state.keys.are());
     let methods = Methods::new(&description);
-    let pages = spec::pages(&service, &description);
-    Route::new()
-        .nest_no_strip("/openapi.json", pages)
+    spec::pages(&service, &description)
         .nest("/", service)
         .with(Auth(state.keys.clone()))
         .with(AddData::new(state.clone()))

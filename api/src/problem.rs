@@ -138,7 +138,8 @@ impl Problem {
             return Self::field(error.name, error.reason.clone());
         }
         if let Some(error) = error.downcast_ref::<ParsePathError>() {
-            return Self::field(error.name, error.reason.clone());
+            // the framework numbers them (`param0`); the one that our paths have is the id
+            return Self::field("id", error.reason.clone());
         }
         if error.is::<NotFoundError>() {
             return Self::not_found("there is nothing at this path");

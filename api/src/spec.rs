@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use poem::endpoint::make_sync;
 use poem::web::Html;
-use poem::{Endpoint, EndpointExt, IntoResponse, Response, Route, get};
+use poem::{IntoResponse, Route, get};
 use poem_openapi::{LicenseObject, OpenApi, OpenApiService};
 use serde_json::{Map, Value, json};
 
@@ -38,11 +38,8 @@ pub(crate) fn service<T: OpenApi + Clone>(operations: T, keys: KeysAre) -> (Open
     (service, completed.into())
 }
 
-/// `/openapi.json`, `/docs`, `/redoc`.
-pub(crate) fn pages<T: OpenApi + Clone + Send + Sync + 'static>(
-    service: &OpenApiService<T, ()>,
-    completed: &Arc<str>,
-) -> impl Endpoint<Output = Response> + use<T> {
+/// Routes for `/openapi.json`, `/docs`, `/redoc`.
+pub(crate) fn pages<T: OpenApi + Clone>(service: &OpenApiService<T, ()>, completed: &Arc<str>) -> Route {
     let json = completed.clone();
     let derived = service.spec();
     let page = |html: String| {
@@ -54,7 +51,6 @@ pub(crate) fn pages<T: OpenApi + Clone + Send + Sync + 'static>(
         .at("/openapi.json", get(make_sync(move |_| json.to_string().with_content_type("application/json"))))
         .at("/docs", page(service.swagger_ui_html()))
         .at("/redoc", page(service.redoc_html()))
-        .map_to_response()
 }
 
 /// Adds what poem-openapi has no words for: the two ways to give a key, which fields may be null, and that unknown fields

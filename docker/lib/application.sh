@@ -4,29 +4,58 @@
 
 FLOWER_REQUIREMENTS=$ROOT/docker/lib/requirements.txt
 
-settings_print() { { env -0 | grep -zE "$SETTINGS" || true; } | sort -z | sha256sum | cut -d' ' -f1; }
+settings_print() { settings_in_environment | sha256sum | cut -d' ' -f1; }
 
-# build_programs: sets nothing; leaves the programs in docker/.data/bin, replaced only when they changed
+# sources_print: changes with whatever the programs are built from
+sources_print() {
+  local found=() path
+  for path in Cargo.toml Cargo.lock rust-toolchain rust-toolchain.toml .cargo api worker shared; do
+    [ ! -e "$ROOT/$path" ] || found+=("$path")
+  done
+  {
+    (cd "$ROOT" && find "${found[@]}" -name target -prune -o -type f -print0 | sort -z | xargs -0 sha256sum)
+    cargo --version
+    env | grep -E '^(RUSTFLAGS|CARGO_(BUILD|ENCODED|PROFILE)_)' | sort || true
+  } | sha256sum | cut -d' ' -f1
+}
+
+# build_programs: leaves the programs in docker/.data/bin, replaced only when they changed
 build_programs() {
-  local from program
+  local profile=() from print
   mkdir -p "$DATA/bin"
   if [ -n "${BIN_DIR:-}" ]; then
-    from=$BIN_DIR
-  else
-    command -v cargo >/dev/null || PATH=$PATH:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin
-    command -v cargo >/dev/null || { warn "error: cargo is missing: install Rust (https://rustup.rs)"; return 1; }
-    command -v cc >/dev/null || as_root_install gcc libc6-dev || return 1
-    if [ "$APP_ENV" = development ]; then
-      from=$CARGO_TARGET_DIR/debug
-      (cd "$ROOT" && cargo build --locked --bins) || return 1
-    else
-      from=$CARGO_TARGET_DIR/release
-      (cd "$ROOT" && cargo build --locked --release --bins) || return 1
-    fi
+    rm -f "$RUN/programs.print"
+    install_programs "$BIN_DIR"
+    return
   fi
+  command -v cargo >/dev/null || PATH=$PATH:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin
+  command -v cargo >/dev/null || { warn "error: cargo is missing: install Rust (https://rustup.rs)"; return 1; }
+  from=$CARGO_TARGET_DIR/debug
+  if [ "$APP_ENV" != development ]; then profile=(--release) from=$CARGO_TARGET_DIR/release; fi
+  print="${profile[*]:-debug} $(sources_print)"
+  if [ -x "$DATA/bin/api" ] && [ -x "$DATA/bin/worker" ] && same_print programs "$print"; then return 0; fi
+  command -v cc >/dev/null || as_root_install gcc libc6-dev || return 1
+  # Several checkouts may share the folder that cargo builds in. What lies there must be this one's when it is taken.
+  # In cargo's lists a blank in a path has a backslash before it.
+  local here=${ROOT// /\\ }
+  for _ in 1 2 3; do
+    (cd "$ROOT" && cargo build --locked "${profile[@]}" --bins) || return 1
+    install_programs "$from" || return 1
+    if grep -qF " $here/api/src/" "$from/api.d" && grep -qF " $here/worker/src/" "$from/worker.d"; then
+      printf '%s\n' "$print" >"$RUN/programs.print"
+      return 0
+    fi
+  done
+  warn "error: another checkout builds in $CARGO_TARGET_DIR all the time; set CARGO_TARGET_DIR"
+  return 1
+}
+
+# install_programs FOLDER
+install_programs() {
+  local program
   for program in api worker; do
-    cmp -s "$from/$program" "$DATA/bin/$program" && continue
-    install -m 755 "$from/$program" "$DATA/bin/.$program.new" || return 1
+    ! cmp -s "$1/$program" "$DATA/bin/$program" || continue
+    install -m 755 "$1/$program" "$DATA/bin/.$program.new" || return 1
     # A running program keeps its own file: it is replaced, not written to.
     mv -f "$DATA/bin/.$program.new" "$DATA/bin/$program"
   done

@@ -52,6 +52,12 @@ def ports(pairs):
             try:
                 one.bind(("127.0.0.1", port))
             except PermissionError:
+                # An engine opens ports with its own rights; only whether somebody has it can be asked.
+                if os.environ.get("CHECK_FOR_ENGINE"):
+                    with socket.socket() as other:
+                        if other.connect_ex(("127.0.0.1", port)) == 0:
+                            taken.append(f"port {port} ({name}) is taken by {holder(port)}; set {name} to a free port")
+                    continue
                 taken.append(f"{name}={port}: this user may not open a port below 1024; set {name} to a higher one")
             except OSError:
                 taken.append(f"port {port} ({name}) is taken by {holder(port)}. You can end that program, or set {name} to "

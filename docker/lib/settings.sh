@@ -11,8 +11,11 @@ RUN=$DATA/run
 SECRETS=$ROOT/docker/.env
 
 # Names of settings that the API and the worker read. A change of one of them is a reason to start them anew.
-# shellcheck disable=SC2034
-SETTINGS='^(ACCEPT|AI|ALLOWED|API|APP|BEAT|BROKER|CACHE|CELERY|CHUNK|CONTROL|DATABASE|EMBEDDING|ENABLE|EVENT|GLOBAL|LANGUAGE|LOG|MODEL|OPENAI|OUTBOX|PETIOLE|POSTGRES|REDIS|REDBEAT|RESULT|RUST|SEARCH|SECURITY|TASK|TIMEZONE|VISIBILITY|WORKER)(_[A-Z0-9_]*)?='
+SETTINGS='^(TIMEZONE|RUST_LOG|RUST_BACKTRACE|(ACCEPT|AI|ALLOWED|API|APP|BEAT|BROKER|CACHE|CELERY|CHUNK|CONTROL|DATABASE|EMBEDDING|ENABLE|EVENT|GLOBAL|LANGUAGE|LOG|MODEL|OPENAI|OUTBOX|POSTGRES|REDIS|REDBEAT|RESULT|SEARCH|SECURITY|TASK|VISIBILITY|WORKER)_[A-Z0-9_]+)='
+# What a client of the stack may have in its environment, and the programs do not read.
+CLIENTS='^(API_URL|API_KEY)='
+# The settings that are in the environment, each NAME=VALUE ended by a zero byte
+settings_in_environment() { env -0 | { grep -zE "$SETTINGS" || true; } | { grep -zvE "$CLIENTS" || true; } | sort -z; }
 
 say() { printf '%s\n' "$*"; }
 warn() { printf '%s\n' "$*" >&2; }

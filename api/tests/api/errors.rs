@@ -4,7 +4,7 @@ use crate::server::{answer, start};
 
 const POSTS: &[&str] = &["/v1/documents", "/v1/search", "/v1/events", "/v1/tasks"];
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unreadable_bodies_are_400() {
     let server = start().await;
     for path in POSTS {
@@ -14,7 +14,7 @@ async fn unreadable_bodies_are_400() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fields_are_named() {
     let server = start().await;
     let fields = server.post("/v1/documents", &json!({"title": 5, "surprise": 1})).await.problem(422);
@@ -49,7 +49,7 @@ async fn fields_are_named() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn other_media_types_are_415_and_large_bodies_413() {
     let server = start().await;
     for path in POSTS {
@@ -72,7 +72,7 @@ async fn other_media_types_are_415_and_large_bodies_413() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn paths_and_methods() {
     let server = start().await;
     for path in ["/nope", "/v1/nope", "/v1/documents/6f2d3a10-0000-4000-8000-0123456789ab/nope/deep"] {
@@ -93,7 +93,7 @@ async fn paths_and_methods() {
     assert_eq!(refused.header("allow"), "GET, HEAD");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn request_ids_are_taken_or_made() {
     let server = start().await;
     let ask = |id: &str| answer(server.http.get(server.url.clone() + "/health").header("x-request-id", id));
@@ -105,7 +105,7 @@ async fn request_ids_are_taken_or_made() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_description_is_complete() {
     let server = start().await;
     let document = server.get("/openapi.json").await.json;

@@ -13,7 +13,7 @@ async fn post_with_key(server: &Server, key: &str, body: &Value) -> crate::serve
     answer(server.http.post(format!("{}/v1/events", server.url)).header("idempotency-key", key).json(body)).await
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_is_stored_and_its_task_published() {
     let server = start().await;
     let request = server.http.post(format!("{}/v1/events", server.url)).header("x-request-id", "req-of-event");
@@ -45,7 +45,7 @@ async fn an_event_is_stored_and_its_task_published() {
     assert_eq!(server.get(&format!("/v1/tasks/{task_id}")).await.json["state"], "PENDING");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_key_gets_the_same_answer() {
     let server = start().await;
     let first = post_with_key(&server, "k", &ingest("one")).await;
@@ -65,7 +65,7 @@ async fn the_same_key_gets_the_same_answer() {
     assert_eq!(server.get("/v1/events?type=document.ingest").await.json["items"].as_array().unwrap().len(), 3);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_events_are_refused() {
     let server = start().await;
     assert_eq!(server.post("/v1/events", &json!({"type": "no.such", "data": {}})).await.problem(422), ["type"]);

@@ -4,7 +4,7 @@ use crate::server::{KEY, answer, start_with};
 
 const READER: &str = "0a9b8c7d6e5f40312233445566778899";
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn outside_development_a_key_is_needed() {
     let redis_url = std::env::var("TEST_REDIS_URL").expect("TEST_REDIS_URL is not set: run docker/test.sh");
     let keys = format!("{KEY},{READER}:read");

@@ -7,7 +7,7 @@ use crate::server::start_with;
 /// Nothing listens there.
 const NOWHERE: &str = "redis://127.0.0.1:9/0";
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_needs_redis_is_503_and_the_rest_goes_on() {
     let server = start_with(&[], NOWHERE).await;
     assert_eq!(server.get("/health").await.status, 200);
@@ -29,7 +29,7 @@ async fn what_needs_redis_is_503_and_the_rest_goes_on() {
     assert_eq!(server.get("/v1/documents").await.json["items"].as_array().unwrap().len(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_hangs_is_away_too() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server =

@@ -32,7 +32,7 @@ async fn store(server: &Server, task_id: &str, meta: &Value) {
         connection(server).await.set_ex(format!("celery-task-meta-{task_id}"), meta.to_string(), 60).await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_becomes_a_celery_message() {
     let server = start().await;
     let body = json!({
@@ -57,7 +57,7 @@ async fn a_task_becomes_a_celery_message() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn integers_keep_all_their_digits() {
     let server = start().await;
     let text =
@@ -76,7 +76,7 @@ async fn integers_keep_all_their_digits() {
     assert!(answer.contains("\"result\":1000000000000000000000000000007"), "{answer}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn results_and_failures_are_shown() {
     let server = start().await;
     let id = uuid::Uuid::new_v4().to_string();
@@ -95,7 +95,7 @@ async fn results_and_failures_are_shown() {
     assert_eq!(task["result"], json!(null));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn waiting_ends_with_the_task_or_in_time() {
     let server = start().await;
     let sent = server.post("/v1/tasks", &json!({"task": "demo.add", "queue": server.queue})).await;
@@ -121,7 +121,7 @@ async fn waiting_ends_with_the_task_or_in_time() {
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_follows_a_task_to_its_end() {
     let server = start().await;
     let sent = server.post("/v1/tasks", &json!({"task": "demo.progress", "queue": server.queue})).await;
@@ -152,7 +152,7 @@ async fn a_stream_follows_a_task_to_its_end() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn not_every_task_may_be_sent() {
     let server = start().await;
     for name in ["celery.backend_cleanup", "celery.chord_unlock"] {
@@ -166,7 +166,7 @@ async fn not_every_task_may_be_sent() {
     assert_eq!(server.delete(sent.header("location")).await.status, 202);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stopping_lets_requests_end() {
     let mut server = start().await;
     let sent = server.post("/v1/tasks", &json!({"task": "demo.add", "queue": server.queue})).await;

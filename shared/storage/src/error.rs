@@ -122,7 +122,7 @@ fn classify(error: &sqlx::Error) -> Option<StorageError> {
         c if ["08", "53", "57", "28"].iter().any(|class| c.starts_with(class)) => {
             Some(StorageError::Unavailable(message()))
         }
-        "42P01" => Some(StorageError::Unavailable("the schema is not there yet".into())),
+        "42P01" | "42704" => Some(StorageError::Unavailable("the schema is not there yet".into())),
         "55P03" => Some(StorageError::Unavailable(message())),
         "23505" | "40001" | "40P01" => Some(StorageError::Conflict(message())),
         // data exceptions: what a client sent does not fit PostgreSQL's types, U+0000 for one
