@@ -36,7 +36,7 @@ async fn panics() -> TaskResult<()> {
 
 #[celery::task(name = "t.sends", bind = true)]
 async fn sends(task: &Self, x: i64) -> TaskResult<String> {
-    let sent = task.request().app.send_task(add::new(x, 1).with_queue(&petiole_engine::context().unwrap().queue()));
+    let sent = task.request().app.send_task(add::new(x, 1).with_queue(petiole_engine::context().unwrap().queue()));
     Ok(sent.await.map_err(|e| TaskError::UnexpectedError(e.to_string()))?.task_id)
 }
 
@@ -134,7 +134,7 @@ impl Stand {
         let Value::Object(arguments) = arguments else { panic!() };
         let mut replies = self
             .client
-            .inspect(method, arguments, Some(&[self.node.clone()]), Duration::from_millis(500))
+            .inspect(method, arguments, Some(std::slice::from_ref(&self.node)), Duration::from_millis(500))
             .await
             .unwrap();
         replies.remove(&self.node).unwrap_or_default()
@@ -177,7 +177,7 @@ impl Stand {
     }
 
     async fn stop(self) {
-        self.client.broadcast("shutdown", Map::new(), Some(&[self.node.clone()])).await.unwrap();
+        self.client.broadcast("shutdown", Map::new(), Some(std::slice::from_ref(&self.node))).await.unwrap();
         tokio::time::timeout(Duration::from_secs(20), self.worker).await.expect("the worker does not end").unwrap();
     }
 }
