@@ -6,7 +6,7 @@ set -euo pipefail
 
 program=${1:?usage: watch-and-run PROGRAM}
 own=/programs/$program
-child=
+child='' compiler=''
 
 # What a build depends on: names, times and sizes.
 look() { find Cargo.toml Cargo.lock api worker shared -path '*/target' -prune -o -type f -not -name '*~' -printf '%p %T@ %s\n' 2>/dev/null | sort | sha256sum; }
@@ -17,11 +17,21 @@ stop() {
   wait "$child" || true
   child=
 }
-trap 'stop; exit 0' TERM INT
+leave() {
+  [ -z "$compiler" ] || kill -TERM "$compiler" 2>/dev/null || true
+  stop
+  exit 0
+}
+trap leave TERM INT
 
 build() {
   echo "watch: building $program"
-  cargo build --locked --bin "$program" && cp -f "$CARGO_TARGET_DIR/debug/$program" "$own.new" && mv -f "$own.new" "$own"
+  # In the background: a signal is heard while it builds.
+  cargo build --locked --bin "$program" &
+  compiler=$!
+  wait "$compiler" || { compiler=''; return 1; }
+  compiler=''
+  cp -f "$CARGO_TARGET_DIR/debug/$program" "$own.new" && mv -f "$own.new" "$own"
 }
 
 seen=
