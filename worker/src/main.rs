@@ -1,11 +1,8 @@
 //! `worker`: consumes Celery tasks. Settings come from the environment, flags are those of `celery worker`.
 
 use clap::Parser;
-use petiole_engine::WorkerConfig;
-use petiole_engine::cli::WorkerArgs;
-use petiole_settings::{Reader, Role, Settings, telemetry};
+use petiole_engine::cli::{self, WorkerArgs};
 use petiole_worker::services;
-use secrecy::ExposeSecret;
 
 /// A Celery worker in Rust.
 #[derive(Parser)]
@@ -17,22 +14,11 @@ struct Cli {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let cli = Cli::parse();
-    let mut reader = Reader::from_env();
-    let mut settings = Settings::read(&mut reader, Role::Worker);
-    let mut config = WorkerConfig::read(&mut reader);
-    reader.finish()?;
-    if let Some(level) = cli.worker.level() {
-        settings.log.filter = level;
-    }
-    telemetry::init(&settings.log);
-    cli.worker.apply(&mut config);
+    let (settings, config) = cli::load(&Cli::parse().worker)?;
     if let Err(error) = petiole_ai::embedder_from(&settings.ai) {
         tracing::error!("documents cannot be embedded: {error}");
     }
-    let (broker_url, result_backend) = (settings.broker_url.clone(), settings.result_backend.clone());
-    services::configure(settings);
-    let app = petiole_worker::app()?;
-    app.run(config, broker_url.expose_secret(), result_backend.expose_secret()).await?;
+    services::configure(settings.clone());
+    cli::run(petiole_worker::app()?, config, &settings).await?;
     Ok(())
 }

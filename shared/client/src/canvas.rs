@@ -141,10 +141,9 @@ impl Planner<'_> {
         for of_last in ["task_id", "group_id", "group_index", "chord"] {
             options.remove(of_last);
         }
-        let mut chain = match options.remove("chain") {
-            Some(Value::Array(outer)) => outer,
-            _ => vec![],
-        };
+        let outer = options.remove("chain").and_then(|outer| outer.as_array().cloned());
+        let in_chain = outer.is_some();
+        let mut chain = outer.unwrap_or_default();
         if tasks.is_empty() {
             return Err(ClientError::invalid("chain", "an empty chain cannot be sent"));
         }
@@ -152,7 +151,9 @@ impl Planner<'_> {
         chain.extend(tasks.into_iter().rev().map(|task| json!(task)));
         let mut first = first;
         overlay(&mut first.options, options);
-        first.options.insert("chain".into(), Value::Array(chain));
+        if in_chain || !chain.is_empty() {
+            first.options.insert("chain".into(), Value::Array(chain));
+        }
         self.apply(first, prefix, out)
     }
 

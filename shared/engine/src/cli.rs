@@ -1,8 +1,36 @@
 //! The command line of a worker: the flags of `celery worker` by their names (celery.bin.worker). Flags beat environment.
 
 use clap::Args;
+use petiole_settings::{Reader, Role, Settings, SettingsError, telemetry};
+use secrecy::ExposeSecret;
 
+use crate::app::{App, EngineError};
 use crate::config::WorkerConfig;
+
+/// Reads the settings, lays the flags over them and starts logging: what the `main` of a worker begins with.
+///
+/// # Errors
+/// Every setting that cannot be used.
+pub fn load(args: &WorkerArgs) -> Result<(Settings, WorkerConfig), SettingsError> {
+    let mut reader = Reader::from_env();
+    let mut settings = Settings::read(&mut reader, Role::Worker);
+    let mut config = WorkerConfig::read(&mut reader);
+    reader.finish()?;
+    if let Some(level) = args.level() {
+        settings.log.filter = level;
+    }
+    telemetry::init(&settings.log);
+    args.apply(&mut config);
+    Ok((settings, config))
+}
+
+/// Runs a worker until it is told to stop: what the `main` of a worker ends with.
+///
+/// # Errors
+/// As [`App::run`].
+pub async fn run(app: App, config: WorkerConfig, settings: &Settings) -> Result<(), EngineError> {
+    app.run(config, settings.broker_url.expose_secret(), settings.result_backend.expose_secret()).await
+}
 
 /// Flags of a worker.
 #[derive(Debug, Clone, Default, Args)]

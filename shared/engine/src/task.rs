@@ -124,3 +124,42 @@ pub trait Task: Send + Sync + 'static {
     /// Runs it. The same as [`crate::context()`] while it runs.
     async fn run(&self, args: Vec<Value>, kwargs: Map, context: crate::Context) -> Result<Value, Fault>;
 }
+
+/// A task made of an async function of its raw arguments. `arity` as in [`Task::arity`].
+pub fn function<F, R>(name: String, options: TaskOptions, arity: Option<usize>, function: F) -> impl Task
+where
+    F: Fn(Vec<Value>, Map, crate::Context) -> R + Send + Sync + 'static,
+    R: Future<Output = Result<Value, Fault>> + Send + 'static,
+{
+    Function { name, options, arity, function }
+}
+
+struct Function<F> {
+    name: String,
+    options: TaskOptions,
+    arity: Option<usize>,
+    function: F,
+}
+
+#[async_trait]
+impl<F, R> Task for Function<F>
+where
+    F: Fn(Vec<Value>, Map, crate::Context) -> R + Send + Sync + 'static,
+    R: Future<Output = Result<Value, Fault>> + Send + 'static,
+{
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn options(&self) -> TaskOptions {
+        self.options.clone()
+    }
+
+    fn arity(&self) -> Option<usize> {
+        self.arity
+    }
+
+    async fn run(&self, args: Vec<Value>, kwargs: Map, context: crate::Context) -> Result<Value, Fault> {
+        (self.function)(args, kwargs, context).await
+    }
+}
