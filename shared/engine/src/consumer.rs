@@ -38,6 +38,7 @@ pub(crate) async fn consume(worker: Arc<Worker>) {
 async fn connected(worker: &Arc<Worker>, pause: &mut Duration) -> Result<(), RedisError> {
     let mut consumer = Consumer::connect(&worker.connector, &worker.owner).await?;
     let mut bound: Vec<String> = Vec::new();
+    worker.claims.keep_alive(crate::heartbeat::CLAIM).await?;
     restore_forgotten(worker).await?;
     info!("Connected to {}", petiole_redis::redacted(worker.connector.url()));
     while !worker.shutdown.begun() {

@@ -8,12 +8,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
+use crate::request::Request;
 use crate::worker::Worker;
 
 /// Seconds between heartbeats; a monitor takes a worker for offline after twice this.
 const FREQUENCY: f64 = 2.0;
 /// How long a silent worker's claims hold.
-const CLAIM: Duration = Duration::from_secs(15);
+pub(crate) const CLAIM: Duration = Duration::from_secs(15);
 /// How often claims are renewed, and the dead looked for.
 const ROUND: Duration = Duration::from_secs(4);
 
@@ -79,6 +80,6 @@ pub(crate) async fn keep_claims(worker: Arc<Worker>) {
 
 /// The tags of the messages at hand.
 pub(crate) fn held(worker: &Worker) -> HashSet<String> {
-    let held = worker.state.requests(|request| !request.is_settled());
+    let held = worker.state.requests(Request::is_held);
     held.iter().map(|request| request.delivery.tag.clone()).collect()
 }

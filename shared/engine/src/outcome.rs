@@ -310,9 +310,9 @@ async fn requeue(worker: &Arc<Worker>, request: &Arc<Request>) {
 
 /// Gives messages back to their queues. For [`Side::Next`] they will come in the order given.
 pub(crate) async fn give_back(worker: &Worker, requests: &[Arc<Request>], side: Side) {
-    let mut back: Vec<GiveBack> = requests
+    let settled: Vec<&Arc<Request>> = requests.iter().filter(|request| request.settle()).collect();
+    let mut back: Vec<GiveBack> = settled
         .iter()
-        .filter(|request| request.settle())
         .map(|request| GiveBack {
             tag: request.delivery.tag.clone(),
             queue: request.delivery.queue.clone(),
@@ -327,7 +327,10 @@ pub(crate) async fn give_back(worker: &Worker, requests: &[Arc<Request>], side: 
     if let Err(error) = given {
         warn!(%error, "messages cannot be given back");
     }
-    back.iter().for_each(|_| worker.qos.release());
+    for request in settled {
+        request.settled();
+        worker.qos.release();
+    }
 }
 
 /// The traceback's text.

@@ -1,7 +1,7 @@
 //! One delivery, from received to settled (celery.worker.request).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use chrono::{DateTime, Utc};
 use petiole_protocol::{TaskMessage, time};
@@ -29,11 +29,15 @@ pub(crate) struct Request {
     /// The order of arrival.
     pub(crate) sequence: u64,
     phase: Locked<Phase>,
-    acknowledged: AtomicBool,
+    settlement: AtomicU8,
     /// Ends the run from outside.
     pub(crate) cancel: CancellationToken,
     cause: Locked<Option<Cancel>>,
 }
+
+const OPEN: u8 = 0;
+const SETTLING: u8 = 1;
+const SETTLED: u8 = 2;
 
 /// Where a request stands.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -74,7 +78,7 @@ impl Request {
             acks_late,
             sequence,
             phase: Locked::new(Phase::Reserved),
-            acknowledged: AtomicBool::new(false),
+            settlement: AtomicU8::new(OPEN),
             cancel: CancellationToken::new(),
             cause: Locked::new(None),
         }
@@ -84,7 +88,7 @@ impl Request {
     pub(crate) fn in_process(message: TaskMessage, task: Arc<dyn Task>) -> Self {
         let delivery = Delivery { tag: String::new(), queue: String::new(), text: String::new() };
         let request = Self::new(message, delivery, task, (None, None), false, 0);
-        request.settle();
+        request.settled();
         request
     }
 
@@ -101,13 +105,24 @@ impl Request {
         *lock(&self.phase) = phase;
     }
 
-    /// True for the one who settles it; false when it was settled before.
+    /// True for the one who is to settle it; false when somebody does or did.
     pub(crate) fn settle(&self) -> bool {
-        !self.acknowledged.swap(true, Ordering::AcqRel)
+        self.settlement.compare_exchange(OPEN, SETTLING, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
+    /// Redis knows that it is settled.
+    pub(crate) fn settled(&self) {
+        self.settlement.store(SETTLED, Ordering::Release);
+    }
+
+    /// Was it settled, or is it being?
     pub(crate) fn is_settled(&self) -> bool {
-        self.acknowledged.load(Ordering::Acquire)
+        self.settlement.load(Ordering::Acquire) != OPEN
+    }
+
+    /// Is it this worker's by Redis' books?
+    pub(crate) fn is_held(&self) -> bool {
+        self.settlement.load(Ordering::Acquire) != SETTLED
     }
 
     /// Ends the run from outside; the first cause counts.

@@ -155,6 +155,7 @@ impl Worker {
         if let Err(error) = acked {
             warn!(task_id = request.id(), %error, "the message cannot be acknowledged");
         }
+        request.settled();
         self.qos.release();
     }
 

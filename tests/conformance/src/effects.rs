@@ -16,7 +16,8 @@ static CONNECTION: OnceCell<ConnectionManager> = OnceCell::const_new();
 async fn connection() -> Result<ConnectionManager, Fault> {
     let connect = || async {
         let variable = |name: &str, default: &str| std::env::var(name).unwrap_or_else(|_| default.to_owned());
-        let password = std::env::var("REDIS_PASSWORD").map(|password| format!(":{password}@")).unwrap_or_default();
+        let password = std::env::var("REDIS_PASSWORD").ok().filter(|password| !password.is_empty());
+        let password = password.map(|password| format!(":{password}@")).unwrap_or_default();
         let url =
             format!("redis://{password}{}:{}/0", variable("REDIS_HOST", "127.0.0.1"), variable("REDIS_PORT", "6379"));
         redis::Client::open(url)?.get_connection_manager().await

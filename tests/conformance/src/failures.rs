@@ -35,13 +35,7 @@ fn retry_with(
 ) -> Fault {
     let exception = cause.map(|exception| Failure { exception, trail: vec![] });
     let when = Some(RetryAt::In(countdown));
-    Fault::Retry(Box::new(Retry {
-        exception,
-        when,
-        max_retries: max_retries.map(Some),
-        args,
-        kwargs,
-    }))
+    Fault::Retry(Box::new(Retry { exception, when, max_retries: max_retries.map(Some), args, kwargs }))
 }
 
 fn with_options(kwargs: &Map) -> (f64, Option<u32>) {
