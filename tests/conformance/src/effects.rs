@@ -34,7 +34,12 @@ async fn incr(key: &str) -> Result<(), Fault> {
     connection().await?.incr(key, 1).await.map_err(runtime)
 }
 
+/// A value as it is pushed: text as it is, kombu's tagged bytes as their text, a number as its digits.
 fn text(value: &Value) -> String {
+    let value = match value.get("__type__").and_then(Value::as_str) {
+        Some("bytes") => &value["__value__"],
+        _ => value,
+    };
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 

@@ -49,7 +49,7 @@ pub(crate) fn freeze(signature: &mut Signature) -> Result<Handle, ClientError> {
             let Some(last) = tasks.last_mut() else {
                 return Err(ClientError::invalid("chain", "an empty chain cannot be sent"));
             };
-            hand_down(&mut signature.options, &mut last.options, &["task_id", "group_id", "group_index", "chord"]);
+            steps::hand_down(&signature.options, &mut last.options);
             let mut before: Option<Handle> = None;
             for task in &mut tasks {
                 let handle = freeze(task)?;
@@ -76,7 +76,7 @@ pub(crate) fn freeze(signature: &mut Signature) -> Result<Handle, ClientError> {
             let (header, children) = members(header, group_id.as_str().into(), None)?;
             let mut group = Signature::group(&header);
             group.options = header_options;
-            hand_down(&mut signature.options, &mut body.options, &["task_id", "group_id", "group_index", "chord"]);
+            steps::hand_down(&signature.options, &mut body.options);
             if !body.options.contains_key("group_id") {
                 body.options.insert("group_id".into(), group_id.as_str().into());
             }
@@ -116,17 +116,6 @@ fn own_id(options: &mut Map) -> String {
             let id = Uuid::new_v4().to_string();
             options.insert("task_id".into(), id.as_str().into());
             id
-        }
-    }
-}
-
-/// Copies options that are set from a composition to the part of it that reports.
-fn hand_down(from: &mut Map, to: &mut Map, names: &[&str]) {
-    for name in names {
-        // An id that a part has already is known to somebody.
-        let own = *name == "task_id" && to.get(*name).is_some_and(Value::is_string);
-        if let Some(value) = from.get(*name).filter(|value| !value.is_null() && !own) {
-            to.insert((*name).to_owned(), value.clone());
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The shape of a canvas before it is sent (celery.canvas: _chain.prepare_steps, _chord._descend, maybe_unroll_group).
 
-use petiole_protocol::Signature;
 use petiole_protocol::signature::Canvas;
+use petiole_protocol::{Map, Signature};
 use serde_json::{Value, json};
 
 use super::canvas;
@@ -47,11 +47,7 @@ fn flatten(task: Signature, out: &mut Vec<Signature>) -> Result<(), ClientError>
                 if let Some(link) = link {
                     extend_option(last, "link", link);
                 }
-                for name in ["task_id", "group_id", "group_index", "chord"] {
-                    if let Some(value) = task.options.get(name).filter(|v| !v.is_null()) {
-                        last.options.insert(name.into(), value.clone());
-                    }
-                }
+                hand_down(&task.options, &mut last.options);
             }
             for task in inner {
                 flatten(task, out)?;
@@ -62,17 +58,21 @@ fn flatten(task: Signature, out: &mut Vec<Signature>) -> Result<(), ClientError>
             1 => flatten(members.remove(0), out)?,
             _ => out.push(task),
         },
-        Canvas::Chord { body, .. } => match canvas(&body)? {
+        Canvas::Chord { body, header_options, .. } => match canvas(&body)? {
             Canvas::Chain(mut steps) if steps.first().is_some_and(|first| first.subtask_type.is_none()) => {
-                let last = steps.len() - 1;
-                for name in ["task_id", "group_id", "group_index", "chord", "link"] {
-                    for options in [&body.options, &task.options] {
-                        if let Some(value) = options.get(name).filter(|v| !v.is_null()) {
-                            steps[last].options.insert(name.into(), value.clone());
-                        }
+                let mut chord = task;
+                if let Some(last) = steps.last_mut() {
+                    hand_down(&body.options, &mut last.options);
+                    // Within a chain Celery writes the header's id on the chord: that one is not the last step's.
+                    let header = header_options.get("task_id");
+                    if header.is_some() && chord.options.get("task_id") == header {
+                        chord.options.shift_remove("task_id");
+                    }
+                    hand_down(&chord.options, &mut last.options);
+                    for link in [body.options.get("link"), chord.options.get("link")].into_iter().flatten() {
+                        extend_option(last, "link", link);
                     }
                 }
-                let mut chord = task;
                 let first = steps.remove(0);
                 // These are the last step's now.
                 for name in ["task_id", "group_id", "group_index", "chord", "link"] {
@@ -89,6 +89,17 @@ fn flatten(task: Signature, out: &mut Vec<Signature>) -> Result<(), ClientError>
         Canvas::Task => out.push(task),
     }
     Ok(())
+}
+
+/// Copies what a composition was given to the part of it that reports. An id that the part has already is known to
+/// somebody, and stays.
+pub(super) fn hand_down(from: &Map, to: &mut Map) {
+    for name in ["task_id", "group_id", "group_index", "chord"] {
+        let own = name == "task_id" && to.get(name).is_some_and(Value::is_string);
+        if let Some(value) = from.get(name).filter(|value| !value.is_null() && !own) {
+            to.insert(name.to_owned(), value.clone());
+        }
+    }
 }
 
 /// Groups within a group are members of it.

@@ -190,7 +190,9 @@ async fn fail_body(worker: &Arc<Worker>, body: &Signature, part: &Reported<'_>, 
         if let Some(id) = body.option_text("task_id") {
             worker.store(&failure_of(body, id, &result, Some(&traceback))).await;
         }
+        let rest = body.option_signatures("chain");
         Box::pin(fail_elements(worker, members, &broken.original, Some(&traceback), true)).await;
+        Box::pin(fail_elements(worker, rest, &broken.original, Some(&traceback), true)).await;
         worker.state.revoke(ids);
         return;
     }

@@ -18,14 +18,25 @@ pub(crate) async fn replace(worker: &Worker, message: &TaskMessage, signature: S
     let canvas = signature.canvas().map_err(unreadable)?;
     let mut steps = match canvas {
         Canvas::Chain(steps) if steps.is_empty() => return Err(wrong("Cannot replace with an empty chain")),
-        Canvas::Chain(steps) => steps,
+        Canvas::Chain(mut steps) => {
+            // What was said of the chain as a whole: the last step calls back, any step may fail.
+            let link = signature.option_signatures("link");
+            let link_error = signature.option_signatures("link_error");
+            steps.iter_mut().for_each(|step| add(step, "link_error", &link_error));
+            if let Some(last) = steps.last_mut() {
+                add(last, "link", &link);
+            }
+            steps
+        }
         _ => vec![signature],
     };
     // A group has no single result: its list is collected by a body.
-    if steps.last().is_some_and(|last| last.subtask_type.as_deref() == Some("group")) {
+    if let Some(group) = steps.pop_if(|last| last.subtask_type.as_deref() == Some("group")) {
         let mut collect = Signature::new("celery.accumulate", vec![]);
         collect.kwargs.insert("index".into(), 0.into());
-        steps.push(collect);
+        let mut chord = Signature::chord(&[], &collect);
+        chord.kwargs.insert("header".into(), json!(group));
+        steps.push(chord);
     }
     let nesting = message.replaced_task_nesting + 1;
     for step in &mut steps {
