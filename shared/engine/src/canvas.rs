@@ -64,18 +64,25 @@ pub(crate) async fn fail_chain(
     traceback: Option<&str>,
 ) {
     let store = worker.stores_errors(request);
-    fail_elements(worker, request.message.embed.chain.clone(), exception, traceback, store).await;
+    let failed = Failed { exception, traceback, store, called: &[] };
+    fail_elements(worker, request.message.embed.chain.clone(), &failed).await;
+}
+
+/// A failure that is handed on to what will never be sent.
+pub(crate) struct Failed<'a> {
+    /// The exception.
+    pub(crate) exception: &'a TaskException,
+    /// Its traceback.
+    pub(crate) traceback: Option<&'a str>,
+    /// Are failures stored?
+    pub(crate) store: bool,
+    /// Errbacks that were called for it already: once is enough.
+    pub(crate) called: &'a [Signature],
 }
 
 /// Fails signatures that will never be sent, by their ids, and counts them where a chord waits for them.
-pub(crate) async fn fail_elements(
-    worker: &Arc<Worker>,
-    elements: Vec<Signature>,
-    exception: &TaskException,
-    traceback: Option<&str>,
-    store: bool,
-) {
-    let result = json!(exception);
+pub(crate) async fn fail_elements(worker: &Arc<Worker>, elements: Vec<Signature>, failed: &Failed<'_>) {
+    let result = json!(failed.exception);
     let mut elements = std::collections::VecDeque::from(elements);
     while let Some(element) = elements.pop_front() {
         if let Some(task_id) = element.option_text("task_id") {
@@ -83,15 +90,22 @@ pub(crate) async fn fail_elements(
                 Some(chord) if !chord.is_null() => worker.client.task_meta(task_id).await.ok().flatten(),
                 _ => None,
             };
-            if store {
-                worker.store(&failure_of(&element, task_id, &result, traceback)).await;
+            if failed.store {
+                worker.store(&failure_of(&element, task_id, &result, failed.traceback)).await;
             }
             let ended = known.is_some_and(|meta| matches!(meta.state(), State::Failure | State::Revoked));
             let chord = element.options.get("chord").and_then(|chord| serde_json::from_value(chord.clone()).ok());
             if let (Some(body), Some(group), false) = (chord, element.option_text("group_id"), ended) {
                 let index = element.options.get("group_index").and_then(Value::as_i64);
-                let part =
-                    chord::Reported { group, index, task_id, root_id: task_id, state: State::Failure, result: &result };
+                let part = chord::Reported {
+                    group,
+                    index,
+                    task_id,
+                    root_id: task_id,
+                    state: State::Failure,
+                    result: &result,
+                    called: failed.called,
+                };
                 Box::pin(count_part(worker, &body, part)).await;
             }
         }

@@ -28,6 +28,11 @@ impl Backend {
         Ok(Self { connection: connector.commands()?, connector: connector.clone() })
     }
 
+    /// The URL, with its password.
+    pub fn url(&self) -> &str {
+        self.connector.url()
+    }
+
     /// The shared connection.
     pub fn connection(&self) -> ConnectionManager {
         self.connection.clone()

@@ -10,7 +10,7 @@ use petiole_redis::chord::{Claim, Part};
 use serde_json::{Value, json};
 use tracing::warn;
 
-use super::{call_errbacks, fail_elements, failure_of};
+use super::{Failed, call_errbacks, fail_elements, failure_of};
 use crate::worker::{Worker, until_done};
 
 /// A part of a chord's header that has ended.
@@ -27,6 +27,8 @@ pub(crate) struct Reported<'a> {
     pub(crate) state: State,
     /// Its result or exception map.
     pub(crate) result: &'a Value,
+    /// Errbacks that were called for its failure already: once is enough.
+    pub(crate) called: &'a [Signature],
 }
 
 /// Counts a task for the chord that it is a part of, if it is one.
@@ -39,6 +41,7 @@ pub(crate) async fn chord_part(worker: &Arc<Worker>, message: &TaskMessage, stat
             root_id: message.root(),
             state,
             result,
+            called: &[],
         };
         count_part(worker, body, part).await;
     }
@@ -190,18 +193,23 @@ async fn fail_body(worker: &Arc<Worker>, body: &Signature, part: &Reported<'_>, 
         if let Some(id) = body.option_text("task_id") {
             worker.store(&failure_of(body, id, &result, Some(&traceback))).await;
         }
-        let rest = body.option_signatures("chain");
-        Box::pin(fail_elements(worker, members, &broken.original, Some(&traceback), true)).await;
-        Box::pin(fail_elements(worker, rest, &broken.original, Some(&traceback), true)).await;
+        let failed =
+            Failed { exception: &broken.original, traceback: Some(&traceback), store: true, called: part.called };
+        Box::pin(fail_elements(worker, members, &failed)).await;
+        Box::pin(fail_elements(worker, body.option_signatures("chain"), &failed)).await;
         worker.state.revoke(ids);
         return;
     }
     let id = body.option_text("task_id").map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned);
     let failed =
         TaskMessage { root_id: Some(part.root_id.to_owned()), ..TaskMessage::new(&body.task, &id, vec![], Map::new()) };
-    let errbacks = body.option_signatures("link_error");
+    // Python's client gives the errbacks of a chord to the chords in its header as well.
+    let mut errbacks = body.option_signatures("link_error");
+    errbacks.retain(|errback| !part.called.contains(errback));
     Box::pin(call_errbacks(worker, &failed, &errbacks, &exception, Some(&traceback))).await;
+    errbacks.extend(part.called.iter().cloned());
     let mut waiting = vec![body.clone().set("task_id", id)];
     waiting.extend(body.option_signatures("chain"));
-    Box::pin(fail_elements(worker, waiting, &exception, Some(&traceback), true)).await;
+    let failed = Failed { exception: &exception, traceback: Some(&traceback), store: true, called: &errbacks };
+    Box::pin(fail_elements(worker, waiting, &failed)).await;
 }

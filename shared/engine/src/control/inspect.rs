@@ -167,6 +167,10 @@ pub(super) fn conf(worker: &Worker) -> Value {
     let seconds = |limit: Option<std::time::Duration>| limit.map(|limit| limit.as_secs_f64());
     json!({
         "broker_url": petiole_redis::redacted(worker.connector.url()),
+        "result_backend": petiole_redis::redacted(worker.client.backend().url()),
+        "broker_heartbeat": 0,
+        "deprecated_settings": null,
+        "include": [],
         "accept_content": config.accept_content,
         "task_default_queue": config.default_queue,
         "task_acks_late": config.acks_late,
@@ -181,6 +185,8 @@ pub(super) fn conf(worker: &Worker) -> Value {
         "worker_concurrency": worker.pool.limit(),
         "worker_prefetch_multiplier": config.prefetch_multiplier,
         "worker_send_task_events": config.send_task_events,
+        "worker_hijack_root_logger": false,
+        "worker_log_color": std::io::IsTerminal::is_terminal(&std::io::stderr()),
         "worker_soft_shutdown_timeout": config.soft_shutdown_timeout.as_secs_f64(),
         "broker_transport_options": {
             "visibility_timeout": config.visibility_timeout.as_secs(), "global_keyprefix": config.global_keyprefix,
