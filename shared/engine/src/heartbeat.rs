@@ -49,9 +49,10 @@ pub(crate) async fn beat(worker: Arc<Worker>) {
 
 /// Keeps the claims of this worker, and gives back the messages of those who are dead.
 pub(crate) async fn keep_claims(worker: Arc<Worker>) {
-    let mut ticks = tokio::time::interval(ROUND);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let visibility = worker.config.visibility_timeout;
+    // A short timeout needs short rounds: what is held must never look forgotten.
+    let mut ticks = tokio::time::interval(ROUND.min(visibility / 4));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut renewed, mut scanned) = (tokio::time::Instant::now(), None::<tokio::time::Instant>);
     loop {
         ticks.tick().await;
@@ -73,7 +74,7 @@ pub(crate) async fn keep_claims(worker: Arc<Worker>) {
         match round.await {
             Ok(0) => {}
             Ok(restored) => info!("Restored {restored} unacknowledged message(s) of workers that are gone"),
-            Err(error) => warn!(%error, "claims could not be renewed, trying again in {ROUND:?}"),
+            Err(error) => warn!(%error, "claims could not be renewed; trying again in the next round"),
         }
     }
 }

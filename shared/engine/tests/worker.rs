@@ -346,3 +346,20 @@ async fn control_commands() {
     assert!(!conf.contains(&std::env::var("TEST_REDIS_URL").unwrap()) || !conf.contains('@'), "{conf}");
     stand.stop().await;
 }
+
+#[tokio::test]
+async fn a_task_longer_than_the_visibility_timeout_runs_once() {
+    let settings = [("VISIBILITY_TIMEOUT", "1"), ("TASK_ACKS_LATE", "1")];
+    let stand = Stand::new(&settings).await;
+    let id = stand.send("t.sleeps", json!([4]), |_| {}).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    // Another worker's scan, again and again, finds nothing that is forgotten.
+    let other = petiole_redis::claims::Claims::new(stand.client.broker().clone(), "other");
+    for _ in 0..12 {
+        assert_eq!(other.restore_visible(Duration::from_secs(1)).await.unwrap(), 0);
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    assert_eq!(stand.result(&id).await.result, json!(4.0));
+    stand.drained().await;
+    stand.stop().await;
+}

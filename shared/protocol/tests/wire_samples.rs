@@ -64,7 +64,11 @@ fn messages_are_read_and_written_again() {
             }
             let encoded = message.encode(envelope.properties.delivery_tag.clone());
             let body = from_json(&encoded.body).unwrap();
-            assert!(same(&body, &capture["decoded_body"]), "{name}: body\n{body}\n{}", capture["decoded_body"]);
+            match capture.get("decoded_body") {
+                Some(theirs) => assert!(same(&body, theirs), "{name}: body\n{body}\n{theirs}"),
+                // Compressed ones are kept as bytes: all are add(2, 3) or a long text.
+                None => assert!(name.starts_with("compression_") && !message.args.is_empty(), "{name}: {body}"),
+            }
             let (ours, theirs) = (encoded.to_value(), raw);
             for (header, value) in theirs["headers"].as_object().unwrap() {
                 // What belongs to one delivery, or to beat, is not written again.
@@ -204,4 +208,43 @@ fn exceptions_survive() {
     let value = serde_json::to_value(&boom).unwrap();
     assert_eq!(value.to_string(), r#"{"exc_type":"ValueError","exc_message":["boom"],"exc_module":"builtins"}"#);
     assert_eq!(serde_json::from_value::<TaskException>(value).unwrap(), boom);
+}
+
+#[test]
+fn every_control_command_is_read() {
+    let mut read = 0;
+    for (name, sample) in samples("pidbox") {
+        let Some(body) = sample.get("request_body").filter(|body| body.is_object()) else { continue };
+        let properties = petiole_protocol::Properties { delivery_tag: "t".into(), ..Default::default() };
+        let envelope = Envelope::json(body, petiole_protocol::Map::new(), properties);
+        let request = Request::decode(&envelope).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let again = from_json(&request.encode(0.0, "t".into()).body).unwrap();
+        assert!(same(&again, body), "{name}\n{again}\n{body}");
+        read += 1;
+    }
+    assert!(read > 50, "only {read} commands were read");
+}
+
+#[test]
+fn envelopes_of_events_and_of_unacked_messages_are_read() {
+    let mut events = 0;
+    for (name, sample) in samples("events") {
+        let Some(raw) = sample.get("envelope") else { continue };
+        let envelope = Envelope::parse(raw.to_string().as_bytes()).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert!(same(&envelope.to_value(), raw), "{name}");
+        let body = from_json(&envelope.body).unwrap();
+        let first = if body.is_array() { &body[0] } else { &body };
+        assert!(first["type"].is_string() && first["hostname"].is_string(), "{name}: {first}");
+        events += 1;
+    }
+    assert!(events >= 3, "only {events} envelopes were read");
+    let (_, unacked) = samples("broker").into_iter().find(|(name, _)| name == "unacked_and_index").unwrap();
+    for (tag, entry) in unacked["unacked"].as_object().unwrap() {
+        let envelope = Envelope::parse(entry[0].to_string().as_bytes()).unwrap();
+        assert_eq!(
+            (&envelope.properties.delivery_tag, entry[1].as_str(), entry[2].as_str()),
+            (tag, Some(""), Some("celery"))
+        );
+        assert_eq!(unacked["index"][0][0].as_str(), Some(tag.as_str()));
+    }
 }
