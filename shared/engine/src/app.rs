@@ -122,6 +122,9 @@ impl App {
         if !worker.config.without_heartbeat {
             background.push(tokio::spawn(crate::heartbeat::beat(worker.clone())));
         }
+        if worker.autoscale.is_some() {
+            background.push(tokio::spawn(crate::autoscale::watch(worker.clone())));
+        }
         if !worker.config.without_mingle {
             background.push(tokio::spawn(crate::gossip::mingle(worker.clone())));
         }

@@ -44,6 +44,9 @@ pub struct WorkerArgs {
     /// Number of tasks that run at once.
     #[arg(short = 'c', long = "concurrency")]
     pub concurrency: Option<usize>,
+    /// Most and fewest slots, as the work needs them: `max,min`.
+    #[arg(long = "autoscale", value_parser = autoscale_range)]
+    pub autoscale: Option<(usize, usize)>,
     /// Messages fetched ahead, per slot; 0: no limit.
     #[arg(long = "prefetch-multiplier")]
     pub prefetch_multiplier: Option<usize>,
@@ -70,6 +73,10 @@ pub struct WorkerArgs {
     pub without_heartbeat: bool,
 }
 
+fn autoscale_range(text: &str) -> Result<(usize, usize), String> {
+    crate::config::parse_autoscale(text).ok_or_else(|| format!("must be {}", crate::config::AUTOSCALE))
+}
+
 impl WorkerArgs {
     /// Lays the flags over the settings.
     pub fn apply(&self, config: &mut WorkerConfig) {
@@ -81,6 +88,7 @@ impl WorkerArgs {
             config.queues.clone_from(&self.queues);
         }
         config.concurrency = self.concurrency.unwrap_or(config.concurrency);
+        config.autoscale = self.autoscale.or(config.autoscale);
         config.prefetch_multiplier = self.prefetch_multiplier.unwrap_or(config.prefetch_multiplier);
         config.send_task_events |= self.task_events;
         config.time_limit = self.time_limit.map_or(config.time_limit, seconds);

@@ -15,6 +15,10 @@ pub struct WorkerConfig {
     pub default_queue: String,
     /// `WORKER_CONCURRENCY`, `-c`: how many tasks run at once; 0: as many as there are cores.
     pub concurrency: usize,
+    /// `WORKER_AUTOSCALE`, `--autoscale`: the most and the fewest slots, `max,min`.
+    pub autoscale: Option<(usize, usize)>,
+    /// `WORKER_POOL_RESTARTS`: is the command `pool_restart` answered?
+    pub pool_restarts: bool,
     /// `WORKER_PREFETCH_MULTIPLIER`: 0 is without limit.
     pub prefetch_multiplier: usize,
     /// `WORKER_SEND_TASK_EVENTS` (also `WORKER_SEND_EVENTS`), `-E`.
@@ -64,12 +68,21 @@ impl WorkerConfig {
             }};
         }
         let limit = |limit: Duration| (!limit.is_zero()).then_some(limit);
+        let autoscale = with!(text, "WORKER_AUTOSCALE").and_then(|(name, text)| {
+            let range = parse_autoscale(&text);
+            if range.is_none() {
+                reader.problem(&name, Some(&text), AUTOSCALE);
+            }
+            range
+        });
         let events = with!(boolean, "WORKER_SEND_EVENTS", false);
         Self {
             name: with!(text, "WORKER_NAME").map(|(_, name)| name),
             queues: with!(list, "WORKER_QUEUES").unwrap_or_default(),
             default_queue: with!(text, "TASK_DEFAULT_QUEUE").map_or_else(|| "celery".into(), |(_, queue)| queue),
             concurrency: with!(number, "WORKER_CONCURRENCY", 0, 0..=100_000),
+            autoscale,
+            pool_restarts: with!(boolean, "WORKER_POOL_RESTARTS", false),
             prefetch_multiplier: with!(number, "WORKER_PREFETCH_MULTIPLIER", 4, 0..=1_000_000),
             send_task_events: with!(boolean, "WORKER_SEND_TASK_EVENTS", events),
             acks_late: with!(boolean, "TASK_ACKS_LATE", false),
@@ -117,6 +130,18 @@ impl WorkerConfig {
     }
 }
 
+/// What an autoscale range looks like.
+pub(crate) const AUTOSCALE: &str = "two numbers, max,min, with max at least min and min at least 1 (or max alone)";
+
+/// Reads `max,min` or `max`.
+pub(crate) fn parse_autoscale(text: &str) -> Option<(usize, usize)> {
+    let (max, min) = match text.split_once(',') {
+        Some((max, min)) => (max.trim().parse().ok()?, min.trim().parse::<usize>().ok()?.max(1)),
+        None => (text.trim().parse().ok()?, 1),
+    };
+    (max >= min).then_some((max, min))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -132,6 +157,12 @@ mod tests {
         assert_eq!((config.slots(), config.prefetch_multiplier), (7, 4));
         assert_eq!(config.consumed_queues(), ["celery"]);
         assert!(config.node_name().starts_with("w1@"));
+    }
+
+    #[test]
+    fn autoscale_ranges() {
+        assert_eq!((parse_autoscale("10,3"), parse_autoscale("4")), (Some((10, 3)), Some((4, 1))));
+        assert_eq!((parse_autoscale("3,10"), parse_autoscale("many")), (None, None));
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! | `request` | one delivery, from received to settled | celery.worker.request |
 //! | `pool` | who runs when | celery.concurrency |
 //! | `rate_limit` | so many starts in a time | celery.worker.consumer: task_buckets |
+//! | `autoscale` | more slots, fewer slots | celery.worker.autoscale |
 //! | `timer` | eta | kombu.asynchronous.timer |
 //! | `trace` | run it, classify how it ended | celery.app.trace |
 //! | `outcome` | what follows from how it ended | celery.backends.base, celery.worker.request |
@@ -25,6 +26,7 @@
 //! | `builtins` | celery.map, starmap, chunks, accumulate, … | celery.app.builtins |
 
 pub mod app;
+mod autoscale;
 mod builtins;
 mod canvas;
 pub mod cli;

@@ -63,6 +63,11 @@ impl Pool {
         lock(&self.0).running
     }
 
+    /// How many wait in line.
+    pub(crate) fn waiting(&self) -> usize {
+        lock(&self.0).line.len()
+    }
+
     /// Sends all away who wait in line.
     pub(crate) fn clear(&self) -> Vec<Arc<Request>> {
         lock(&self.0).line.drain(..).collect()

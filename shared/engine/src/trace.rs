@@ -63,8 +63,10 @@ pub(crate) fn submit(worker: &Arc<Worker>, request: Arc<Request>) {
 }
 
 fn enter(worker: &Arc<Worker>, request: Arc<Request>) {
-    if let Some(request) = worker.pool.enter(request) {
-        start(worker, request);
+    match (worker.pool.enter(request), &worker.autoscale) {
+        (Some(request), _) => start(worker, request),
+        (None, Some(autoscale)) => autoscale.grow(worker),
+        (None, None) => {}
     }
 }
 
@@ -158,14 +160,14 @@ async fn run(worker: &Arc<Worker>, request: &Arc<Request>, context: &Context) ->
 
 /// Soft and hard limit: the message's, else the task's, else the worker's.
 fn limits(worker: &Worker, request: &Request) -> (Option<Duration>, Option<Duration>) {
-    let options = request.task.options();
+    let declared = worker.time_limits(request.task.as_ref());
     let seconds = |of_message: Option<f64>, of_task: Option<f64>, of_worker: Option<Duration>| {
         of_message.or(of_task).and_then(|s| Duration::try_from_secs_f64(s).ok()).or(of_worker).filter(|d| !d.is_zero())
     };
     let message = request.message.timelimit;
     (
-        seconds(message.soft, options.soft_time_limit, worker.config.soft_time_limit),
-        seconds(message.hard, options.time_limit, worker.config.time_limit),
+        seconds(message.soft, declared.soft, worker.config.soft_time_limit),
+        seconds(message.hard, declared.hard, worker.config.time_limit),
     )
 }
 

@@ -1,6 +1,6 @@
 //! What all parts of a running worker share (celery.worker.worker: WorkController).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use petiole_client::canvas::SendDefaults;
 use petiole_client::{Client, ClientError, Plan, Planner};
-use petiole_protocol::{Map, Signature, TaskMeta};
+use petiole_protocol::{Map, Signature, TaskMeta, TimeLimits};
 use petiole_redis::claims::Claims;
 use petiole_redis::{Connector, RedisError};
 use serde_json::Value;
 use tokio::sync::Notify;
 use tracing::warn;
 
+use crate::autoscale::Autoscale;
 use crate::clock::Clock;
 use crate::config::WorkerConfig;
 use crate::events::Events;
@@ -41,10 +42,13 @@ pub(crate) struct Worker {
     pub(crate) events: Events,
     pub(crate) state: State,
     pub(crate) pool: Pool,
+    /// None: the number of slots is fixed.
+    pub(crate) autoscale: Option<Autoscale>,
     pub(crate) qos: Qos,
     pub(crate) rate_limits: RateLimits,
     pub(crate) shutdown: Shutdown,
     pub(crate) started: Instant,
+    time_limits: Locked<HashMap<String, TimeLimits>>,
     queues: Locked<Vec<String>>,
     queues_changed: Notify,
 }
@@ -64,11 +68,15 @@ impl Worker {
         let Parts { config, tasks, client, connector, clock, events } = parts;
         let node = config.node_name();
         let owner = format!("{node}:{}", uuid::Uuid::new_v4());
-        let slots = config.slots();
+        let autoscale = config.autoscale.map(|(max, min)| Autoscale::new(min, max));
+        // A pool that may grow fetches for its largest size.
+        let (slots, most) = config.autoscale.map_or((config.slots(), config.slots()), |(max, min)| (min, max));
         Self {
+            autoscale,
+            time_limits: Locked::default(),
             claims: Claims::new(client.broker().clone(), &owner),
             pool: Pool::new(slots),
-            qos: Qos::new(slots * config.prefetch_multiplier),
+            qos: Qos::new(most * config.prefetch_multiplier),
             queues: Locked::new(config.consumed_queues()),
             queues_changed: Notify::new(),
             shutdown: Shutdown::default(),
@@ -84,6 +92,20 @@ impl Worker {
             clock,
             events,
         }
+    }
+
+    /// Changes the time limits of a task, for calls that give none.
+    pub(crate) fn set_time_limits(&self, task: &str, soft: Option<f64>, hard: Option<f64>) {
+        lock(&self.time_limits).insert(task.to_owned(), TimeLimits { hard, soft });
+    }
+
+    /// The time limits of a task: as they were changed, or as it declares them.
+    pub(crate) fn time_limits(&self, task: &dyn Task) -> TimeLimits {
+        let changed = lock(&self.time_limits).get(task.name()).copied();
+        changed.unwrap_or_else(|| {
+            let options = task.options();
+            TimeLimits { hard: options.time_limit, soft: options.soft_time_limit }
+        })
     }
 
     /// The queues that are consumed now.

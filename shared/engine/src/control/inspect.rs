@@ -66,8 +66,8 @@ pub(super) fn registered(worker: &Worker, arguments: &Map) -> Value {
                     "track_started" => json!(options.track_started.unwrap_or(worker.config.track_started)),
                     "max_retries" => json!(options.max_retries.unwrap_or(Some(3))),
                     "default_retry_delay" => json!(options.default_retry_delay.unwrap_or(180.0)),
-                    "time_limit" => json!(options.time_limit?),
-                    "soft_time_limit" => json!(options.soft_time_limit?),
+                    "time_limit" => json!(worker.time_limits(task.as_ref()).hard?),
+                    "soft_time_limit" => json!(worker.time_limits(task.as_ref()).soft?),
                     "queue" => json!(options.queue.as_ref()?),
                     "priority" => json!(options.priority?),
                     "expires" => json!(options.expires?),
@@ -90,7 +90,7 @@ fn plain(value: &Value) -> String {
 /// Figures of the worker.
 pub(super) fn stats(worker: &Worker) -> Value {
     let slots = worker.pool.limit();
-    json!({
+    let mut stats = json!({
         "total": worker.state.totals(),
         "pid": std::process::id(),
         "clock": worker.clock.value().to_string(),
@@ -110,7 +110,11 @@ pub(super) fn stats(worker: &Worker) -> Value {
         "broker": broker(worker.connector.url()),
         "prefetch_count": worker.qos.prefetch_count(),
         "rusage": rusage(),
-    })
+    });
+    if let Some(autoscale) = &worker.autoscale {
+        stats["autoscaler"] = autoscale.info(worker);
+    }
+    stats
 }
 
 /// The connection as kombu's `Connection.info()` tells it, without its password.
@@ -185,6 +189,7 @@ pub(super) fn conf(worker: &Worker) -> Value {
         "worker_concurrency": worker.pool.limit(),
         "worker_prefetch_multiplier": config.prefetch_multiplier,
         "worker_send_task_events": config.send_task_events,
+        "worker_pool_restarts": config.pool_restarts,
         "worker_hijack_root_logger": false,
         "worker_log_color": std::io::IsTerminal::is_terminal(&std::io::stderr()),
         "worker_soft_shutdown_timeout": config.soft_shutdown_timeout.as_secs_f64(),

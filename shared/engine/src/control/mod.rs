@@ -1,9 +1,9 @@
 //! Remote control: requests come in by a channel, each command is one function (celery.worker.control, celery.worker.pidbox).
 
 mod inspect;
+mod limits;
 mod pool;
 mod queues;
-mod rates;
 mod revoke;
 
 use std::sync::Arc;
@@ -161,7 +161,10 @@ async fn dispatch(worker: &Arc<Worker>, method: &str, arguments: Map) -> Result<
         "revoke" => revoke::revoke(worker, arguments).await?,
         "terminate" => revoke::terminate(worker, arguments).await?,
         "revoke_by_stamped_headers" => revoke::by_stamped_headers(worker, arguments)?,
-        "rate_limit" => rates::rate_limit(worker, arguments)?,
+        "rate_limit" => limits::rate_limit(worker, arguments)?,
+        "time_limit" => limits::time_limit(worker, arguments)?,
+        "pool_restart" => pool::restart(worker)?,
+        "autoscale" => pool::autoscale(worker, arguments)?,
         "pool_grow" => pool::grow(worker, arguments)?,
         "pool_shrink" => pool::shrink(worker, arguments)?,
         "enable_events" => events(worker, true, arguments)?,
