@@ -125,8 +125,9 @@ impl App {
         if worker.autoscale.is_some() {
             background.push(tokio::spawn(crate::autoscale::watch(worker.clone())));
         }
+        // Before the first task: it may be one that others know to be revoked.
         if !worker.config.without_mingle {
-            background.push(tokio::spawn(crate::gossip::mingle(worker.clone())));
+            crate::gossip::mingle(&worker).await;
         }
         crate::consumer::consume(worker.clone()).await;
         finish(&worker).await;

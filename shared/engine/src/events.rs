@@ -25,8 +25,6 @@ const BATCH: usize = 100;
 pub(crate) struct Events {
     queue: mpsc::Sender<Item>,
     tasks: Arc<AtomicBool>,
-    /// Started with `-E`: cannot be switched.
-    always: bool,
     sender: Arc<Sender>,
     clock: Arc<Clock>,
 }
@@ -37,12 +35,12 @@ enum Item {
 }
 
 impl Events {
-    /// Starts sending.
-    pub(crate) fn start(broker: Broker, node: &str, clock: Arc<Clock>, always: bool) -> Self {
+    /// Starts sending. `tasks`: task events too, from the beginning.
+    pub(crate) fn start(broker: Broker, node: &str, clock: Arc<Clock>, tasks: bool) -> Self {
         let (queue, items) = mpsc::channel(BUFFER);
         let sender = Arc::new(Sender { hostname: node.to_owned(), pid: std::process::id() });
         tokio::spawn(send(broker, sender.clone(), items));
-        Self { queue, tasks: Arc::new(AtomicBool::new(always)), always, sender, clock }
+        Self { queue, tasks: Arc::new(AtomicBool::new(tasks)), sender, clock }
     }
 
     /// Sends an event, if its group is switched on.
@@ -60,9 +58,9 @@ impl Events {
         self.tasks.load(Ordering::Relaxed)
     }
 
-    /// Switches task events. False: nothing changed.
+    /// Switches task events. False: nothing changed. Unlike Celery's, a worker started with `-E` obeys as well.
     pub(crate) fn switch_tasks(&self, on: bool) -> bool {
-        if self.always { false } else { self.tasks.swap(on, Ordering::Relaxed) != on }
+        self.tasks.swap(on, Ordering::Relaxed) != on
     }
 
     /// Waits until all events so far were sent.

@@ -21,18 +21,17 @@ impl RateLimits {
     ///
     /// # Errors
     /// As Celery tells it.
-    pub(crate) fn set(&self, task: &str, text: &str) -> Result<bool, String> {
+    pub(crate) fn set(&self, task: &str, text: &str) -> Result<(), String> {
         match interval(text)? {
             Some(interval) => {
                 let bucket = Bucket { text: text.to_owned(), interval, next: Instant::now() };
                 lock(&self.0).insert(task.to_owned(), bucket);
-                Ok(true)
             }
             None => {
                 lock(&self.0).remove(task);
-                Ok(false)
             }
         }
+        Ok(())
     }
 
     /// The limit of a task, as it was set.
@@ -83,11 +82,11 @@ mod tests {
     #[test]
     fn starts_are_evenly_spaced() {
         let limits = RateLimits::default();
-        assert_eq!(limits.set("a", "10/s"), Ok(true));
+        assert_eq!(limits.set("a", "10/s"), Ok(()));
         assert!(limits.wait("a").is_none() && limits.wait("b").is_none());
         let second = limits.wait("a").unwrap_or_default();
         assert!(second > Duration::from_millis(80) && second <= Duration::from_millis(100), "{second:?}");
-        assert_eq!(limits.set("a", "0"), Ok(false));
+        assert_eq!(limits.set("a", "0"), Ok(()));
         assert!(limits.wait("a").is_none());
     }
 }

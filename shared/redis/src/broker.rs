@@ -150,6 +150,15 @@ impl Broker {
         self.run(&pipe).await
     }
 
+    /// The queues that are bound to an exchange.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn bound_queues(&self, exchange: &str) -> Result<Vec<String>, RedisError> {
+        let members: Vec<String> = self.connection.clone().smembers(self.keys.binding(exchange)).await?;
+        Ok(members.iter().filter_map(|member| member.split(crate::keys::SEP).nth(2).map(str::to_owned)).collect())
+    }
+
     /// The queues that a direct exchange routes a key to.
     ///
     /// # Errors

@@ -154,6 +154,7 @@ async fn dispatch(worker: &Arc<Worker>, method: &str, arguments: Map) -> Result<
         "registered" | "dump_tasks" => inspect::registered(worker, arguments),
         "query_task" => inspect::query_task(worker, arguments)?,
         "memsample" => inspect::memsample(),
+        "memdump" => inspect::memdump(),
         "hello" => inspect::hello(worker, arguments)?,
         "active_queues" => queues::active_queues(worker),
         "add_consumer" => queues::add_consumer(worker, arguments)?,
