@@ -35,17 +35,12 @@ pub enum ServicesError {
 }
 
 impl Services {
-    /// The services that the settings speak of. Nothing is connected and no model is loaded before the first use, but
-    /// a model that is missing is found out here.
+    /// The services that the settings speak of. No model is loaded before the first use, but one that is missing is found
+    /// out here.
     ///
     /// # Errors
-    /// [`ServicesError`].
-    pub async fn from_settings(settings: &Settings) -> Result<Self, ServicesError> {
-        let url = settings.database_url.expose_secret();
-        Self::with_storage(Storage::connect(url, settings.database_pool_size).await?, settings)
-    }
-
-    fn with_storage(storage: Storage, settings: &Settings) -> Result<Self, ServicesError> {
+    /// [`ServicesError::Model`].
+    fn from_settings(storage: Storage, settings: &Settings) -> Result<Self, ServicesError> {
         let embedder = embedder_from(&settings.ai)?;
         let chunker = Chunker::from_settings(&settings.ai)?;
         Ok(Self::new(storage, embedder, chunker))
@@ -94,5 +89,5 @@ pub async fn storage() -> Result<&'static Storage, ServicesError> {
 pub async fn shared() -> Result<Services, ServicesError> {
     let settings = SETTINGS.get().ok_or(ServicesError::NotConfigured)?;
     let storage = storage().await?.clone();
-    SHARED.get_or_try_init(|| async { Services::with_storage(storage, settings) }).await.cloned()
+    SHARED.get_or_try_init(|| async { Services::from_settings(storage, settings) }).await.cloned()
 }

@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use celery::prelude::*;
 use petiole_engine::{context, raise};
 use petiole_protocol::TaskException;
-use petiole_storage::StorageError;
+use petiole_storage::{Storage, StorageError};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -35,22 +35,13 @@ static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::shipped);
 )]
 pub async fn ingest_document(document_id: String) -> TaskResult<IngestReport> {
     let id = parse_id(&document_id)?;
-    let (reason, may_pass) = match ingest(id).await {
-        Ok(report) => return Ok(report),
-        Err(failure) => failure,
-    };
-    if may_pass && !is_last_try() {
-        return Err(TaskError::ExpectedError(reason));
+    match ingest(id).await {
+        Ok(report) => Ok(report),
+        Err(failure) => Err(fail(failure, async move |storage, reason| {
+            documents::give_up(storage, id, &reason).await.map_err(|error| error.to_string())
+        })
+        .await),
     }
-    match services::storage().await {
-        Ok(storage) => {
-            if let Err(error) = documents::give_up(storage, id, &reason).await {
-                tracing::warn!(document_id, %error, "the failure cannot be recorded");
-            }
-        }
-        Err(error) => tracing::warn!(document_id, %error, "the failure cannot be recorded"),
-    }
-    Err(failed(reason))
 }
 
 /// Why a run did not succeed, and whether a later one may.
@@ -79,22 +70,13 @@ fn may_pass(error: &StorageError) -> bool {
 )]
 pub async fn process_incoming_event(event_id: String) -> TaskResult<Value> {
     let id = parse_id(&event_id)?;
-    let (reason, may_pass) = match process(id).await {
-        Ok(output) => return Ok(output),
-        Err(failure) => failure,
-    };
-    if may_pass && !is_last_try() {
-        return Err(TaskError::ExpectedError(reason));
+    match process(id).await {
+        Ok(output) => Ok(output),
+        Err(failure) => Err(fail(failure, async move |storage, reason| {
+            events::give_up(storage, id, &reason).await.map_err(|error| error.to_string())
+        })
+        .await),
     }
-    match services::storage().await {
-        Ok(storage) => {
-            if let Err(error) = events::give_up(storage, id, &reason).await {
-                tracing::warn!(event_id, %error, "the failure cannot be recorded");
-            }
-        }
-        Err(error) => tracing::warn!(event_id, %error, "the failure cannot be recorded"),
-    }
-    Err(failed(reason))
 }
 
 async fn process(id: Uuid) -> Result<Value, Failure> {
@@ -109,7 +91,22 @@ fn parse_id(text: &str) -> Result<Uuid, TaskError> {
         .map_err(|_| raise(TaskException::builtin("ValueError", format!("{text:?} is no id: a UUID is wanted"))))
 }
 
-fn failed(reason: String) -> TaskError {
+/// What may pass is tried again; what may not is recorded, and fails the task.
+async fn fail<F, R>((reason, may_pass): Failure, give_up: F) -> TaskError
+where
+    F: FnOnce(&'static Storage, String) -> R,
+    R: Future<Output = Result<(), String>>,
+{
+    if may_pass && !is_last_try() {
+        return TaskError::ExpectedError(reason);
+    }
+    let recorded = match services::storage().await {
+        Ok(storage) => give_up(storage, reason.clone()).await,
+        Err(error) => Err(error.to_string()),
+    };
+    if let Err(error) = recorded {
+        tracing::warn!(error, reason, "the failure cannot be recorded");
+    }
     raise(TaskException::builtin("RuntimeError", reason))
 }
 

@@ -141,8 +141,8 @@ impl App {
 /// What has not begun goes back to its queue; what runs may finish, or is ended.
 async fn finish(worker: &Arc<Worker>) {
     worker.pool.clear();
-    let waiting =
-        worker.state.requests(|request| !matches!(request.phase(), Phase::Active(_)) && !request.is_settled());
+    let mut waiting = worker.state.requests(|request| !request.is_settled());
+    waiting.retain(|request| request.withdraw());
     if !waiting.is_empty() {
         info!("Restoring {} unacknowledged message(s)", waiting.len());
         crate::outcome::give_back(worker, &waiting, Side::Next).await;

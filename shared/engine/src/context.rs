@@ -164,8 +164,10 @@ impl Context {
         lock(&self.inner.children).push(tuple);
     }
 
-    /// What [`raise`] left, or an exception for a plain error text.
+    /// What [`raise`] left for this error, or an exception for its plain text. A task may have dropped an error that it
+    /// raised, and failed with another.
     pub(crate) fn take_raised(&self, otherwise: TaskException) -> Failure {
-        Failure { exception: lock(&self.inner.raised).take().unwrap_or(otherwise), trail: vec![] }
+        let raised = lock(&self.inner.raised).take().filter(|raised| raised.message() == otherwise.message());
+        Failure { exception: raised.unwrap_or(otherwise), trail: vec![] }
     }
 }

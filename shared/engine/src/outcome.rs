@@ -295,7 +295,7 @@ async fn record_revoked(worker: &Arc<Worker>, request: &Request, reason: &str, f
 /// A run that a cold shutdown ended. A late acknowledged message goes back; an early one is gone, and says so.
 async fn cancelled(worker: &Arc<Worker>, request: &Arc<Request>) {
     worker.task_event(request, "task-cancelled", json!({"uuid": request.id()}));
-    if request.acks_late {
+    if request.settle() {
         give_back(worker, std::slice::from_ref(request), Side::Next).await;
     } else if worker.stores_result(request) {
         let exception = TaskException::celery("WorkerShutdown", vec!["the worker was shut down".into()]);
@@ -305,13 +305,15 @@ async fn cancelled(worker: &Arc<Worker>, request: &Arc<Request>) {
 }
 
 async fn requeue(worker: &Arc<Worker>, request: &Arc<Request>) {
-    give_back(worker, std::slice::from_ref(request), Side::Last).await;
+    if request.settle() {
+        give_back(worker, std::slice::from_ref(request), Side::Last).await;
+    }
 }
 
-/// Gives messages back to their queues. For [`Side::Next`] they will come in the order given.
+/// Gives messages back to their queues, which the caller has taken on to settle. For [`Side::Next`] they will come in the
+/// order given.
 pub(crate) async fn give_back(worker: &Worker, requests: &[Arc<Request>], side: Side) {
-    let settled: Vec<&Arc<Request>> = requests.iter().filter(|request| request.settle()).collect();
-    let mut back: Vec<GiveBack> = settled
+    let mut back: Vec<GiveBack> = requests
         .iter()
         .map(|request| GiveBack {
             tag: request.delivery.tag.clone(),
@@ -327,7 +329,7 @@ pub(crate) async fn give_back(worker: &Worker, requests: &[Arc<Request>], side: 
     if let Err(error) = given {
         warn!(%error, "messages cannot be given back");
     }
-    for request in settled {
+    for request in requests {
         request.settled();
         worker.qos.release();
     }

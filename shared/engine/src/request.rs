@@ -105,6 +105,22 @@ impl Request {
         *lock(&self.phase) = phase;
     }
 
+    /// Starts the run, unless the message was taken away before. From here on it cannot be withdrawn.
+    pub(crate) fn begin(&self, since: f64) -> bool {
+        let mut phase = lock(&self.phase);
+        if self.is_settled() {
+            return false;
+        }
+        *phase = Phase::Active(since);
+        true
+    }
+
+    /// Takes the message away before it runs. True for the one who is to give it back; false when it runs or ran.
+    pub(crate) fn withdraw(&self) -> bool {
+        let phase = lock(&self.phase);
+        !matches!(*phase, Phase::Active(_)) && self.settle()
+    }
+
     /// True for the one who is to settle it; false when somebody does or did.
     pub(crate) fn settle(&self) -> bool {
         self.settlement.compare_exchange(OPEN, SETTLING, Ordering::AcqRel, Ordering::Acquire).is_ok()
@@ -196,4 +212,34 @@ pub(crate) fn times(message: &TaskMessage) -> Result<Times, String> {
         },
     };
     Ok((read("eta", &message.eta)?, read("expires", &message.expires)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builtins::Unregistered;
+
+    fn request() -> Request {
+        let delivery = Delivery { tag: "t".into(), queue: "q".into(), text: String::new() };
+        let message = TaskMessage::new("a", "1", vec![], petiole_protocol::Map::new());
+        Request::new(message, delivery, Arc::new(Unregistered("a".into())), (None, None), true, 0)
+    }
+
+    #[test]
+    fn what_was_withdrawn_does_not_begin() {
+        let request = request();
+        assert!(request.withdraw() && !request.withdraw());
+        assert!(!request.begin(1.0));
+        assert_eq!(request.phase(), Phase::Reserved);
+    }
+
+    #[test]
+    fn what_has_begun_is_not_withdrawn() {
+        let request = request();
+        assert!(request.begin(1.0));
+        assert!(!request.withdraw() && !request.is_settled());
+        assert!(request.settle() && request.is_held());
+        request.settled();
+        assert!(!request.is_held());
+    }
 }

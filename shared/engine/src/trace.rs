@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tracing::Instrument;
 
 use crate::context::Context;
-use crate::request::{Cancel, Phase, Request};
+use crate::request::{Cancel, Request};
 use crate::task::{Failure, Fault};
 use crate::worker::Worker;
 
@@ -107,7 +107,10 @@ async fn execute(worker: &Arc<Worker>, request: &Arc<Request>) {
         return crate::outcome::revoked(worker, request).await;
     }
     let (began, since) = (Instant::now(), time::epoch(Utc::now()));
-    request.enter(Phase::Active(since));
+    // A shutdown may just have given it back.
+    if !request.begin(since) {
+        return;
+    }
     if !request.acks_late {
         worker.acknowledge(request).await;
     }

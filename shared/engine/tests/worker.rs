@@ -29,6 +29,13 @@ async fn fails() -> TaskResult<()> {
     Err(TaskError::UnexpectedError("broken".into()))
 }
 
+#[celery::task(name = "t.recovers")]
+async fn recovers() -> TaskResult<()> {
+    // Dropped: what the task fails with in the end is another error.
+    let _ = petiole_engine::raise(TaskException::builtin("ValueError", "mended"));
+    Err(TaskError::UnexpectedError("broken after all".into()))
+}
+
 #[celery::task(name = "t.panics")]
 async fn panics() -> TaskResult<()> {
     panic!("out of cheese")
@@ -112,6 +119,7 @@ impl Stand {
             .task::<unlucky>()
             .task::<fails>()
             .task::<panics>()
+            .task::<recovers>()
             .task::<sends>()
             .task::<sleeps>()
             .register(Acts(runs.clone()))
@@ -189,6 +197,8 @@ async fn results_failures_and_panics() {
     assert_eq!((sum.status.as_str(), sum.result), ("SUCCESS", json!(5)));
     let failed = stand.run("t.fails", json!([])).await.exception().unwrap();
     assert_eq!(failed.last_line(), "RuntimeError: broken");
+    let other = stand.run("t.recovers", json!([])).await.exception().unwrap();
+    assert_eq!(other.last_line(), "RuntimeError: broken after all");
     let panicked = stand.run("t.panics", json!([])).await;
     assert_eq!(panicked.exception().unwrap().last_line(), "RuntimeError: panicked: out of cheese");
     assert!(panicked.traceback.unwrap().contains("tests/worker.rs"));
