@@ -72,7 +72,11 @@ impl Type for SecondsOrTime {
     fn schema_ref() -> MetaSchemaRef {
         let seconds = MetaSchemaRef::Inline(Box::new(MetaSchema::new_with_format("number", "double")));
         let time = MetaSchemaRef::Inline(Box::new(MetaSchema::new_with_format("string", "date-time")));
-        MetaSchemaRef::Inline(Box::new(MetaSchema { one_of: vec![seconds, time], ..MetaSchema::ANY }))
+        MetaSchemaRef::Inline(Box::new(MetaSchema {
+            title: Some("seconds as a number, or a time in RFC 3339".into()),
+            one_of: vec![seconds, time],
+            ..MetaSchema::ANY
+        }))
     }
 
     fn as_raw_value(&self) -> Option<&Self::RawValueType> {

@@ -11,6 +11,7 @@
 //! | [`request_id`] | one id a request: taken or made, returned, logged, passed on into the task |
 //! | `body`, `schema_check` | reading a JSON body and saying exactly what is wrong with it |
 //! | `upload` | documents sent as files |
+//! | `calls`, `steps` | calls of tasks and steps of workflows as requests bring them |
 //! | [`relay`] | publishes what the outbox holds |
 //! | `task_names` | which tasks may be sent, and which exist |
 //! | `spec` | the OpenAPI document and its pages |
@@ -18,6 +19,7 @@
 pub mod app;
 pub mod auth;
 mod body;
+mod calls;
 mod failures;
 mod json;
 pub mod problem;
@@ -27,5 +29,6 @@ pub mod routes;
 mod schema_check;
 mod spec;
 pub mod state;
+mod steps;
 mod task_names;
 mod upload;

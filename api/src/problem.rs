@@ -95,6 +95,14 @@ impl Problem {
         Self::fields(vec![FieldError::new(field, message)])
     }
 
+    /// 422 unless there is nothing wrong.
+    ///
+    /// # Errors
+    /// The problem that names these fields, when there are any.
+    pub fn refuse(errors: Vec<FieldError>) -> Result<(), Self> {
+        if errors.is_empty() { Ok(()) } else { Err(Self::fields(errors)) }
+    }
+
     /// 400: what came cannot be read.
     pub fn unreadable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, detail)

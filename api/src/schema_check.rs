@@ -78,14 +78,49 @@ impl Check<'_> {
         }
     }
 
+    /// An object is read as the one alternative whose required field it has; other values must fit some alternative.
     fn one_of(&mut self, schema: &MetaSchema, value: &Value, path: &str) {
+        let needed = |one: &MetaSchemaRef| self.resolve(one).map(|one| one.required.clone()).unwrap_or_default();
+        if let Some(map) = value.as_object()
+            && schema.one_of.iter().any(|one| !needed(one).is_empty())
+        {
+            let inner = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+            let names: Vec<_> = schema.one_of.iter().flat_map(needed).collect();
+            let given: Vec<_> = names.iter().filter(|name| map.contains_key(**name)).collect();
+            match given[..] {
+                [name] => {
+                    if let Some(one) = schema.one_of.iter().find(|one| needed(one).contains(name)) {
+                        self.reference(one, value, path);
+                    }
+                }
+                [] => {
+                    self.wrong(path, format!("must have one of {}", names.join(", ")));
+                    for name in map.keys() {
+                        self.wrong(&inner(name), format!("is not known here; known are {}", names.join(", ")));
+                    }
+                }
+                [first, ref others @ ..] => {
+                    for name in others {
+                        self.wrong(&inner(name), format!("must not be given together with {first}"));
+                    }
+                }
+            }
+            return;
+        }
         let fits = schema.one_of.iter().any(|one| {
             let mut errors = Vec::new();
             Check { registry: self.registry, errors: &mut errors }.reference(one, value, path);
             errors.is_empty()
         });
         if !fits {
-            self.wrong(path, expected("seconds as a number, or a time in RFC 3339", value));
+            self.wrong(path, expected(schema.title.as_deref().unwrap_or("an object"), value));
+        }
+    }
+
+    fn resolve<'s>(&'s self, schema: &'s MetaSchemaRef) -> Option<&'s MetaSchema> {
+        match schema {
+            MetaSchemaRef::Inline(schema) => Some(schema),
+            MetaSchemaRef::Reference(name) => self.registry.schemas.get(name),
         }
     }
 
@@ -134,6 +169,9 @@ impl Check<'_> {
 
     fn array(&mut self, schema: &MetaSchema, value: &Value, path: &str) {
         let Some(items) = value.as_array() else { return self.wrong(path, expected("a list", value)) };
+        if schema.min_items.is_some_and(|least| items.len() < least) {
+            self.wrong(path, "must not be empty");
+        }
         if schema.max_items.is_some_and(|most| items.len() > most) {
             self.wrong(path, format!("must have at most {} items", schema.max_items.unwrap_or_default()));
         }

@@ -6,12 +6,20 @@ pub(crate) mod health;
 pub(crate) mod search;
 pub(crate) mod task_stream;
 pub(crate) mod tasks;
+pub(crate) mod workflows;
 
 use poem_openapi::Tags;
 
 /// All operations.
-pub(crate) type Operations =
-    (health::Health, documents::Documents, search::Search, events::Events, tasks::Tasks, task_stream::TaskStream);
+pub(crate) type Operations = (
+    health::Health,
+    documents::Documents,
+    search::Search,
+    events::Events,
+    tasks::Tasks,
+    task_stream::TaskStream,
+    workflows::Workflows,
+);
 
 /// The groups of operations in the description.
 #[derive(Tags)]
@@ -27,4 +35,6 @@ pub(crate) enum Group {
     Events,
     /// Celery tasks: sent, followed, revoked.
     Tasks,
+    /// Tasks that depend on each other: chains, groups, chords.
+    Workflows,
 }

@@ -2,144 +2,27 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, FixedOffset};
-use petiole_client::{Expires, Signature, TaskMeta, TaskSend};
+use petiole_client::TaskMeta;
 use poem::web::Data;
 use poem_openapi::param::{Path, Query};
 use poem_openapi::payload::Json;
 use poem_openapi::types::{Any, Example};
 use poem_openapi::{ApiResponse, Object, OpenApi};
-use serde_json::{Value, json};
-use uuid::Uuid;
+use serde_json::Value;
 
 use crate::body::Body;
+use crate::calls::TaskRequest;
 use crate::failures::{Answer, One, SendTask};
-use crate::json::{JsonObject, SecondsOrTime};
 use crate::problem::Problem;
 use crate::request_id::RequestId;
 use crate::routes::Group;
 use crate::state::State;
 
-/// Names in a message's headers that belong to Celery (protocol 2).
-const CELERYS_HEADERS: &[&str] = &[
-    "lang",
-    "task",
-    "id",
-    "root_id",
-    "parent_id",
-    "group",
-    "group_index",
-    "meth",
-    "shadow",
-    "eta",
-    "expires",
-    "retries",
-    "timelimit",
-    "argsrepr",
-    "kwargsrepr",
-    "origin",
-    "ignore_result",
-    "replaced_task_nesting",
-    "stamps",
-    "stamped_headers",
-    "delivery_info",
-    "reply_to",
-    "correlation_id",
-    "hostname",
-    "is_eager",
-    "compression",
-];
 /// The longest id of a task.
 const LONGEST_ID: usize = 255;
 
 #[derive(Clone, Default)]
 pub(crate) struct Tasks;
-
-/// A task to be called when another one has ended.
-#[derive(Clone, Debug, Object)]
-pub(crate) struct LinkStep {
-    /// The task's name.
-    #[oai(validator(min_length = 1, max_length = 255))]
-    task: String,
-    /// Positional arguments; the result of the task before comes first, unless `immutable`.
-    #[oai(default)]
-    args: Vec<Any<Value>>,
-    /// Keyword arguments.
-    #[oai(default)]
-    kwargs: JsonObject,
-    /// The queue it goes to.
-    #[oai(validator(min_length = 1, max_length = 200))]
-    queue: Option<String>,
-    /// Take only the arguments given here.
-    #[oai(default)]
-    immutable: bool,
-}
-
-/// A task to be sent.
-#[derive(Clone, Debug, Object)]
-#[oai(example)]
-pub(crate) struct TaskRequest {
-    /// The task's name.
-    #[oai(validator(min_length = 1, max_length = 255))]
-    task: String,
-    /// Positional arguments.
-    #[oai(default)]
-    args: Vec<Any<Value>>,
-    /// Keyword arguments.
-    #[oai(default)]
-    kwargs: JsonObject,
-    /// The queue it goes to; the default queue when missing.
-    #[oai(validator(min_length = 1, max_length = 200))]
-    queue: Option<String>,
-    /// 0 to 9; 0 is served first.
-    #[oai(validator(minimum(value = "0"), maximum(value = "9")))]
-    priority: Option<u8>,
-    /// Seconds until it may start; not together with `eta`.
-    #[oai(validator(minimum(value = "0"), maximum(value = "315360000")))]
-    countdown: Option<f64>,
-    /// When it may start; not together with `countdown`.
-    eta: Option<DateTime<FixedOffset>>,
-    /// After when it is not started any more: seconds from now, or a time.
-    expires: Option<SecondsOrTime>,
-    /// An id of your own; made when missing.
-    task_id: Option<Uuid>,
-    /// Seconds after which it is ended.
-    #[oai(validator(minimum(value = "0"), maximum(value = "315360000")))]
-    time_limit: Option<f64>,
-    /// Seconds after which it is asked to end.
-    #[oai(validator(minimum(value = "0"), maximum(value = "315360000")))]
-    soft_time_limit: Option<f64>,
-    /// Tasks that are called with its result.
-    #[oai(default, validator(max_items = 100))]
-    link: Vec<LinkStep>,
-    /// Tasks that are called when it failed.
-    #[oai(default, validator(max_items = 100))]
-    link_error: Vec<LinkStep>,
-    /// Headers of your own in the message.
-    #[oai(default)]
-    headers: JsonObject,
-}
-
-impl Example for TaskRequest {
-    fn example() -> Self {
-        Self {
-            task: "demo.add".into(),
-            args: vec![Any(json!(2)), Any(json!(3))],
-            kwargs: JsonObject::default(),
-            queue: None,
-            priority: Some(3),
-            countdown: None,
-            eta: None,
-            expires: Some(SecondsOrTime::Seconds(3600.0)),
-            task_id: None,
-            time_limit: Some(60.0),
-            soft_time_limit: None,
-            link: vec![],
-            link_error: vec![],
-            headers: JsonObject::default(),
-        }
-    }
-}
 
 /// A task that was sent.
 #[derive(Clone, Debug, Object)]
@@ -232,12 +115,11 @@ impl Tasks {
         body: Body<TaskRequest>,
     ) -> Answer<SentResponse, SendTask> {
         let Body(request) = body;
-        check(&request)?;
-        let links = request.link.iter().chain(&request.link_error).map(|step| step.task.as_str());
-        for name in std::iter::once(request.task.as_str()).chain(links) {
+        Problem::refuse(request.check(""))?;
+        for name in request.names() {
             within(state.limits.request, state.tasks.check(name)).await?;
         }
-        let task = task_send(request, &request_id);
+        let task = request.into_send(&request_id);
         let task_id = within(state.limits.request, async { Ok(state.client.send(task).await?) }).await?;
         let location = format!("/v1/tasks/{task_id}");
         Ok(SentResponse::Sent(Json(SentTask { task_id, state: "PENDING".into() }), location))
@@ -342,59 +224,17 @@ pub(crate) fn is_final(state: &str) -> bool {
     matches!(state, "SUCCESS" | "FAILURE" | "REVOKED" | "REJECTED" | "IGNORED")
 }
 
-async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+/// Bounds what needs Redis.
+pub(crate) async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
     let late = || Problem::unavailable("Redis did not answer in time; try again soon");
     tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(late()))
-}
-
-/// What the schema cannot say.
-fn check(request: &TaskRequest) -> Result<(), Problem> {
-    if request.countdown.is_some() && request.eta.is_some() {
-        return Err(Problem::field("countdown", "must not be given together with eta"));
-    }
-    match request.headers.0.keys().find(|name| CELERYS_HEADERS.contains(&name.as_str())) {
-        Some(name) => Err(Problem::field(format!("headers.{name}"), "belongs to Celery")),
-        None => Ok(()),
-    }
-}
-
-fn task_send(request: TaskRequest, request_id: &RequestId) -> TaskSend {
-    let mut headers = request.headers.0;
-    headers.insert("request_id".into(), json!(request_id.0));
-    TaskSend {
-        args: request.args.into_iter().map(|any| any.0).collect(),
-        kwargs: request.kwargs.0,
-        task_id: request.task_id.map(|id| id.to_string()),
-        queue: request.queue,
-        priority: request.priority,
-        countdown: request.countdown,
-        eta: request.eta,
-        expires: request.expires.map(|expires| match expires {
-            SecondsOrTime::Seconds(seconds) => Expires::In(seconds),
-            SecondsOrTime::Time(time) => Expires::At(time),
-        }),
-        time_limit: request.time_limit,
-        soft_time_limit: request.soft_time_limit,
-        link: request.link.into_iter().map(signature).collect(),
-        link_error: request.link_error.into_iter().map(signature).collect(),
-        headers,
-        ..TaskSend::new(request.task)
-    }
-}
-
-fn signature(step: LinkStep) -> Signature {
-    let mut signature = Signature::new(step.task, step.args.into_iter().map(|any| any.0).collect());
-    signature.kwargs = step.kwargs.0;
-    signature.immutable = step.immutable;
-    match step.queue {
-        Some(queue) => signature.set("queue", queue),
-        None => signature,
-    }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use serde_json::json;
+
     use super::*;
 
     #[test]

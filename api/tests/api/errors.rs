@@ -125,7 +125,7 @@ async fn the_description_is_complete() {
             assert!(!path.starts_with("/v1/") || !operation["responses"]["401"].is_null(), "{method} {path}");
         }
     }
-    assert_eq!(operations, 14);
+    assert!(operations >= 15, "{operations}");
     let docs = server.get("/docs").await;
     assert!(docs.json.as_str().unwrap().contains("securitySchemes"), "the page shows the completed document");
     let redoc = server.get("/redoc").await.json;

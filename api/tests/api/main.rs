@@ -12,3 +12,4 @@ mod keys;
 mod redis_away;
 mod server;
 mod tasks;
+mod workflows;

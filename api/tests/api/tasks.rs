@@ -22,7 +22,7 @@ pub(crate) async fn message_of(server: &Server, queue: &str, task_id: &str) -> V
     }
 }
 
-async fn connection(server: &Server) -> redis::aio::MultiplexedConnection {
+pub(crate) async fn connection(server: &Server) -> redis::aio::MultiplexedConnection {
     redis::Client::open(server.redis_url.as_str()).unwrap().get_multiplexed_async_connection().await.unwrap()
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use petiole_protocol::{TaskMessage, TaskMeta};
+use petiole_redis::keys::binding_member;
 use petiole_redis::{Backend, Broker, Connector};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -49,7 +50,7 @@ impl ClientConfig {
 pub struct Client {
     pub(crate) broker: Broker,
     pub(crate) backend: Backend,
-    default_queue: String,
+    pub(crate) default_queue: String,
     result_expires: Duration,
 }
 
@@ -120,10 +121,21 @@ impl Client {
         let sent = SentTask { name: prepared.name.clone(), queue: prepared.queue.clone() };
         let mut pipe = redis::pipe();
         pipe.atomic();
+        self.declare(&mut pipe, &prepared.queue);
         pipe.lpush(self.broker.keys().list(&prepared.queue, i64::from(prepared.priority)), &prepared.envelope).ignore();
-        pipe.set_ex(self.broker.keys().sent(&prepared.task_id), json!(sent).to_string(), REMEMBERED.as_secs()).ignore();
+        self.remember(&mut pipe, &prepared.task_id, &sent);
         let done: Result<(), redis::RedisError> = pipe.query_async(&mut self.broker.connection()).await;
         Ok(done.map_err(petiole_redis::RedisError::from)?)
+    }
+
+    /// Makes a queue known to whoever lists queues, as kombu does before it publishes.
+    pub(crate) fn declare(&self, pipe: &mut redis::Pipeline, queue: &str) {
+        pipe.sadd(self.broker.keys().binding(queue), binding_member(queue, "", queue)).ignore();
+    }
+
+    /// Remembers that a task was sent.
+    pub(crate) fn remember(&self, pipe: &mut redis::Pipeline, task_id: &str, sent: &SentTask) {
+        pipe.set_ex(self.broker.keys().sent(task_id), json!(sent).to_string(), REMEMBERED.as_secs()).ignore();
     }
 
     /// Sends a task and gives its id.
@@ -147,12 +159,21 @@ impl Client {
                     let text = message.encode(Uuid::new_v4().to_string()).to_text();
                     self.broker.publish(queue, message.properties.priority, &text).await?;
                 }
-                Step::ChordSize { group_id, size } => {
-                    self.backend.set_chord_size(group_id, *size, self.result_expires).await?;
-                }
-                Step::SaveGroup { group_id, tuple } => {
-                    self.backend.save_group(group_id, tuple, self.result_expires).await?;
-                }
+                other => self.record(other).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Carries out the part of a plan that concerns the result backend.
+    pub(crate) async fn record(&self, step: &Step) -> Result<(), ClientError> {
+        match step {
+            Step::Send { .. } => {}
+            Step::ChordSize { group_id, size } => {
+                self.backend.set_chord_size(group_id, *size, self.result_expires).await?;
+            }
+            Step::SaveGroup { group_id, tuple } => {
+                self.backend.save_group(group_id, tuple, self.result_expires).await?;
             }
         }
         Ok(())

@@ -5,8 +5,10 @@
 //! | [`client`] | send tasks, read and await results | celery.app.base, celery.result |
 //! | [`send`] | one call of a task, and the message it becomes | celery.app.task: apply_async |
 //! | [`canvas`] | chains, groups, chords: which messages they become | celery.canvas |
+//! | [`apply`] | a whole canvas is sent at once | celery.canvas: apply_async |
 //! | [`control`] | ask and steer workers | celery.app.control |
 
+pub mod apply;
 pub mod canvas;
 pub mod client;
 pub mod control;

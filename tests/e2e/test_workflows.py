@@ -1,0 +1,88 @@
+"""Workflows over HTTP, with Python's client as the judge: what it finds is what Celery's own canvas would have left."""
+import pytest
+from celery.result import AsyncResult, GroupResult
+
+from test_http import accepted, final
+from waiting import SOON
+
+pytestmark = pytest.mark.needs_api
+
+
+def step(task, *args, **options):
+    return {"task": task, "args": list(args), **options}
+
+
+def send(http, workflow):
+    return accepted(http.post("/v1/workflows", json=workflow))
+
+
+def test_chain(http, client):
+    sent = send(http, {"chain": [step("demo.add", 1, 2), step("demo.add", 3), step("demo.add", 4)]})
+    assert client.result(sent["task_id"]).get(timeout=SOON) == 10
+
+
+def test_group_is_restored_by_python(http, client):
+    """`task_id` gives the list of results; `group_id` is the group that Python restores, with each task of it."""
+    sent = send(http, {"group": [step("demo.add", n, n) for n in range(6)]})
+    assert client.result(sent["task_id"]).get(timeout=SOON) == [0, 2, 4, 6, 8, 10]
+    group = GroupResult.restore(sent["group_id"], app=client.app)
+    assert group is not None and len(group) == 6
+    assert group.get(timeout=SOON) == [0, 2, 4, 6, 8, 10]
+    assert group.completed_count() == 6 and group.successful()
+    assert final(http, sent["task_id"])["result"] == [0, 2, 4, 6, 8, 10]
+
+
+def test_group_with_a_failure(http, client):
+    sent = send(http, {"group": [step("demo.add", 1, 1), step("demo.fail", "not this one")]})
+    failed = final(http, sent["task_id"])
+    assert failed["state"] == "FAILURE" and "not this one" in failed["error"]["message"]
+    group = GroupResult.restore(sent["group_id"], app=client.app)
+    assert group.failed() and group.results[0].get(timeout=SOON) == 2
+
+
+def test_group_at_the_end_of_a_chain(http, client):
+    sent = send(http, {"chain": [step("demo.add", 1, 1), {"group": [step("demo.add", 10), step("demo.add", 20)]}]})
+    assert client.result(sent["task_id"]).get(timeout=SOON) == [12, 22]
+    assert GroupResult.restore(sent["group_id"], app=client.app).get(timeout=SOON) == [12, 22]
+
+
+def test_nested(http, client):
+    middle = {"chain": [step("demo.add", 1, 1), {"group": [step("demo.add", 10), step("demo.add", 20)]},
+                        step("demo.echo")]}
+    assert client.result(send(http, middle)["task_id"]).get(timeout=SOON) == [12, 22]
+    chord = {"chord": {"header": [{"chain": [step("demo.add", 1, 1), step("demo.add", 1)]}, step("demo.add", 2, 2)],
+                       "body": {"chain": [step("demo.echo"), step("demo.echo")]}}}
+    sent = send(http, chord)
+    assert client.result(sent["task_id"]).get(timeout=SOON) == [3, 4]
+    groups = {"group": [{"group": [step("demo.add", 1, 1), step("demo.add", 2, 2)]}, {"chain": [step("demo.add", 3, 3)]}]}
+    assert client.result(send(http, groups)["task_id"]).get(timeout=SOON) == [2, 4, 6]
+
+
+def test_across_python_and_rust(http, client, python_worker):
+    """A Python worker runs some of the steps, joins the header when it comes last, and finds options by their names."""
+    header = [step("demo.add", n, 1, queue=("celery", python_worker)[n % 2]) for n in range(8)]
+    sent = send(http, {"group": header})
+    assert client.result(sent["task_id"]).get(timeout=SOON) == list(range(1, 9))
+    sent = send(http, {"chain": [
+        step("e2e.multiply", 3, 4, queue=python_worker),
+        step("demo.add", 5, queue="celery", priority=3, expires=300),
+        step("e2e.multiply", 2, queue=python_worker),
+        step("e2e.multiply", 7, 6, queue=python_worker, immutable=True),
+    ]})
+    last = client.result(sent["task_id"])
+    assert last.get(timeout=SOON) == 42
+
+
+def test_a_step_that_fails_ends_it(http, client):
+    sent = send(http, {"chain": [step("demo.fail", "early"), step("demo.add", 1)]})
+    chord = send(http, {"chord": {"header": [step("demo.add", 1, 1), step("demo.fail", "head")],
+                                  "body": step("demo.echo")}})
+    failed = final(http, chord["task_id"])
+    assert failed["state"] == "FAILURE" and "head" in failed["error"]["message"]
+    assert AsyncResult(sent["task_id"], app=client.app).state != "SUCCESS"
+
+
+def test_options_of_steps(http, events):
+    sent = send(http, {"chain": [step("demo.echo", 1), step("demo.echo", "own", countdown=2, immutable=True)]})
+    assert events.wait_for(uuid=sent["task_id"], type="task-received")["eta"]
+    assert final(http, sent["task_id"])["result"] == "own"
