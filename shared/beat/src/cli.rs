@@ -1,0 +1,92 @@
+//! The command line of a beat: the flags of `celery beat` by their names (celery.bin.beat, celery.apps.beat).
+
+use std::time::Duration;
+
+use chrono::Local;
+use clap::Args;
+use tracing::{info, warn};
+
+use crate::config::BeatConfig;
+use crate::interval::humanize_seconds;
+
+/// Flags of `beat`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct BeatArgs {
+    #[command(flatten)]
+    schedule: ScheduleArgs,
+    /// Max seconds to sleep between schedule iterations.
+    #[arg(long = "max-interval", value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_interval: Option<u64>,
+    /// Log level (DEBUG, INFO, WARNING, ERROR, CRITICAL).
+    #[arg(short = 'l', long = "loglevel")]
+    pub loglevel: Option<String>,
+}
+
+/// Flags of a beat that runs inside of a worker.
+#[derive(Debug, Clone, Default, Args)]
+pub struct EmbeddedArgs {
+    /// Also run the beat periodic task scheduler.
+    #[arg(short = 'B', long = "beat")]
+    pub beat: bool,
+    #[command(flatten)]
+    schedule: ScheduleArgs,
+}
+
+/// Where Celery's beat keeps its state.
+#[derive(Debug, Clone, Default, Args)]
+struct ScheduleArgs {
+    /// Taken for compatibility: the last runs are kept on the broker, not in a file.
+    #[arg(short = 's', long = "schedule", visible_alias = "schedule-filename", value_name = "FILE")]
+    schedule: Option<String>,
+    /// Taken for compatibility: there is one scheduler, for schedules from code, settings and database alike.
+    #[arg(short = 'S', long = "scheduler", value_name = "CLASS", value_parser = scheduler)]
+    scheduler: Option<String>,
+}
+
+/// Schedulers by whose name ours may be called: those it stands in for.
+fn scheduler(text: &str) -> Result<String, String> {
+    const KNOWN: [&str; 4] = ["PersistentScheduler", "DatabaseScheduler", "django", "petiole"];
+    match KNOWN.iter().any(|known| text.ends_with(known)) {
+        true => Ok(text.to_owned()),
+        false => Err("there is one scheduler, which keeps schedules of code, settings and database".to_owned()),
+    }
+}
+
+impl BeatArgs {
+    /// Lays the flags over the settings.
+    pub fn apply(&self, config: &mut BeatConfig) {
+        config.max_interval = self.max_interval.map_or(config.max_interval, Duration::from_secs);
+    }
+
+    /// Says what starts, as Celery's beat does.
+    pub fn banner(&self, config: &BeatConfig, broker_url: &str) {
+        let seconds = config.max_interval.as_secs_f64();
+        info!(
+            "\npetiole beat {} is starting.\n__    -    ... __   -        _\nLocalTime -> {}\nConfiguration ->\n    . broker -> {}\
+             \n    . scheduler -> petiole\n    . state -> {}petiole:beat:* on the broker\n    . timezone -> {}\
+             \n    . maxinterval -> {} ({seconds}s)\n",
+            env!("CARGO_PKG_VERSION"),
+            Local::now().format("%Y-%m-%d %H:%M:%S"),
+            petiole_redis::redacted(broker_url),
+            config.global_keyprefix,
+            config.time_zone,
+            humanize_seconds(seconds),
+        );
+        self.schedule.warn();
+    }
+}
+
+impl EmbeddedArgs {
+    /// Says which flags have no effect.
+    pub fn warn(&self) {
+        self.schedule.warn();
+    }
+}
+
+impl ScheduleArgs {
+    fn warn(&self) {
+        if let Some(file) = &self.schedule {
+            warn!("beat: {file} is not used: the last runs are kept on the broker");
+        }
+    }
+}
