@@ -10,6 +10,7 @@ use poem::{Endpoint, EndpointExt, Response, Server};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Auth;
+use crate::metrics::Measure;
 use crate::request_id::RequestIds;
 use crate::routes::Operations;
 use crate::spec::{self, Methods};
@@ -24,7 +25,8 @@ pub fn routes(state: &State) -> impl Endpoint<Output = Response> + use<> {
         .nest("/", service)
         .with(Auth(state.keys.clone()))
         .with(AddData::new(state.clone()))
-        .with(RequestIds { methods })
+        .with(RequestIds { methods: methods.clone() })
+        .with(Measure { metrics: state.metrics.clone(), methods })
         .map_to_response()
 }
 
@@ -45,7 +47,7 @@ pub async fn serve<A: Acceptor + 'static>(
         let (state, ended) = (state.clone(), ended.clone());
         async move {
             if has_schema.await.is_ok() {
-                relay::run(state.storage, state.client, ended).await;
+                relay::run(state.storage, state.client, state.metrics, ended).await;
             }
         }
     });

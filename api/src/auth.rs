@@ -93,7 +93,12 @@ fn opens(scope: KeyScope, needed: KeyScope) -> bool {
     }
 }
 
-/// Lets through to `/v1` only who may.
+/// Whether a key is needed for this path, where keys are.
+pub(crate) fn guarded(path: &str) -> bool {
+    path == "/v1" || path.starts_with("/v1/") || path == "/metrics"
+}
+
+/// Lets through to `/v1` and the metrics only who may.
 #[derive(Clone, Debug)]
 pub struct Auth(pub Keys);
 
@@ -115,8 +120,7 @@ impl<E: Endpoint> Endpoint for Guarded<E> {
     type Output = E::Output;
 
     async fn call(&self, mut request: Request) -> poem::Result<Self::Output> {
-        let path = request.uri().path();
-        if path == "/v1" || path.starts_with("/v1/") {
+        if guarded(request.uri().path()) {
             let caller = self.keys.admit(&request)?;
             request.extensions_mut().insert(caller);
         }

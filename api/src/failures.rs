@@ -44,6 +44,10 @@ statuses! {
     One = [401, 403, 404, 422, 503];
     /// A page of a list.
     List = [401, 403, 422, 503];
+    /// What always works, for who has a key.
+    Keyed = [401, 403];
+    /// A look at something that takes no parameters.
+    Look = [401, 403, 503];
     /// A body to be stored.
     Create = [400, 401, 403, 413, 415, 422, 503];
     /// A body to be stored, once a key.

@@ -12,6 +12,7 @@
 //! | `body`, `schema_check` | reading a JSON body and saying exactly what is wrong with it |
 //! | `upload` | documents sent as files |
 //! | `calls`, `steps` | calls of tasks and steps of workflows as requests bring them |
+//! | [`metrics`] | what Prometheus is told |
 //! | [`relay`] | publishes what the outbox holds |
 //! | `task_names` | which tasks may be sent, and which exist |
 //! | `spec` | the OpenAPI document and its pages |
@@ -22,6 +23,7 @@ mod body;
 mod calls;
 mod failures;
 mod json;
+pub mod metrics;
 pub mod problem;
 pub mod relay;
 pub mod request_id;

@@ -6,6 +6,8 @@ use petiole_client::{Client, Prepared};
 use petiole_storage::{OutboxListener, OutboxMessage, Storage};
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::Metrics;
+
 /// Messages of one round; the round holds their rows meanwhile.
 const ROUND: u64 = 100;
 /// The outbox is looked at this often even when nothing announces a message.
@@ -19,14 +21,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const TIDY: Duration = Duration::from_secs(600);
 
 /// Publishes until told to stop. Many relays may run side by side.
-pub async fn run(storage: Storage, client: Client, stop: CancellationToken) {
+pub async fn run(storage: Storage, client: Client, metrics: Metrics, stop: CancellationToken) {
     stop.run_until_cancelled(async {
-        tokio::join!(publish_for_ever(&storage, &client), tidy_for_ever(&storage));
+        tokio::join!(publish_for_ever(&storage, &client, &metrics), tidy_for_ever(&storage));
     })
     .await;
 }
 
-async fn publish_for_ever(storage: &Storage, client: &Client) {
+async fn publish_for_ever(storage: &Storage, client: &Client, metrics: &Metrics) {
     let (mut listener, mut pause) = (None::<OutboxListener>, PAUSE);
     loop {
         // listening begins before the outbox is looked at: what comes in between is announced
@@ -35,10 +37,13 @@ async fn publish_for_ever(storage: &Storage, client: &Client) {
         }
         match storage.relay(ROUND, |message| publish(client, message)).await {
             Ok(round) if round.failed => {
+                metrics.relayed(round.published);
+                metrics.relay_failed();
                 tracing::warn!("a message could not be published; it stays in the outbox");
             }
             Ok(round) => {
                 pause = PAUSE;
+                metrics.relayed(round.published);
                 if round.published > 0 {
                     tracing::debug!(published = round.published, "published from the outbox");
                 }
@@ -48,6 +53,7 @@ async fn publish_for_ever(storage: &Storage, client: &Client) {
                 continue;
             }
             Err(error) => {
+                metrics.relay_failed();
                 tracing::warn!(%error, "the outbox cannot be read");
                 listener = None;
             }

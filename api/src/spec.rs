@@ -8,6 +8,8 @@ use poem::{IntoResponse, Route, get};
 use poem_openapi::{LicenseObject, OpenApi, OpenApiService};
 use serde_json::{Map, Value, json};
 
+use crate::auth::guarded;
+
 /// Redoc's page asks a font server; the system's fonts do as well, and work without a network.
 const FONTS: &str = "fonts.googleapis.com";
 
@@ -77,7 +79,7 @@ fn complete(mut document: Value, keys: KeysAre) -> Value {
 }
 
 fn complete_operation(path: &str, operation: &mut Value, keys: KeysAre) {
-    operation["security"] = match (path.starts_with("/v1/"), keys) {
+    operation["security"] = match (guarded(path), keys) {
         (false, _) => json!([]),
         (true, KeysAre::Needed) => json!([{"bearer": []}, {"api_key": []}]),
         (true, KeysAre::Ignored) => json!([{}, {"bearer": []}, {"api_key": []}]),
@@ -132,7 +134,7 @@ fn nullable(mut schema: Value) -> Value {
 
 /// Which methods each path takes, for the header `Allow`.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Methods(Arc<Vec<(Vec<String>, String)>>);
+pub(crate) struct Methods(Arc<Vec<RouteMethods>>);
 
 impl Methods {
     /// By the description, and the pages that are not in it.
@@ -144,23 +146,35 @@ impl Methods {
             if methods.iter().any(|method| method == "GET") {
                 methods.push("HEAD".into());
             }
-            (split(path), methods.join(", "))
+            RouteMethods { template: path.clone(), methods: methods.join(", ") }
         });
-        let pages = ["/openapi.json", "/docs", "/redoc"].map(|path| (split(path), "GET, HEAD".to_owned()));
+        let pages = ["/openapi.json", "/docs", "/redoc"]
+            .map(|path| RouteMethods { template: path.into(), methods: "GET, HEAD".into() });
         Self(Arc::new(described.chain(pages).collect()))
+    }
+
+    /// The route of the description that `path` belongs to.
+    pub(crate) fn route(&self, path: &str) -> Option<&str> {
+        self.find(path).map(|route| route.template.as_str())
     }
 
     /// The methods that `path` takes.
     pub(crate) fn of(&self, path: &str) -> String {
-        let path = split(path);
-        let fits = |template: &[String]| {
-            template.len() == path.len()
-                && template.iter().zip(&path).all(|(part, given)| part == given || part.starts_with('{'))
+        self.find(path).map_or_else(|| "GET".into(), |route| route.methods.clone())
+    }
+
+    fn find(&self, path: &str) -> Option<&RouteMethods> {
+        let fits = |route: &&RouteMethods| {
+            let (template, given) = (route.template.split('/'), path.split('/'));
+            template.clone().count() == given.clone().count()
+                && template.zip(given).all(|(part, given)| part == given || part.starts_with('{'))
         };
-        self.0.iter().find(|(template, _)| fits(template)).map_or_else(|| "GET".into(), |(_, methods)| methods.clone())
+        self.0.iter().find(fits)
     }
 }
 
-fn split(path: &str) -> Vec<String> {
-    path.split('/').map(str::to_owned).collect()
+#[derive(Debug)]
+struct RouteMethods {
+    template: String,
+    methods: String,
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use petiole_ai::{Embedder, embedder_from};
+use petiole_client::queues::Queues;
 use petiole_client::{Client, ClientConfig};
 use petiole_settings::Settings;
 use petiole_storage::Storage;
@@ -12,6 +13,7 @@ use secrecy::ExposeSecret;
 use tokio::sync::Mutex;
 
 use crate::auth::Keys;
+use crate::metrics::Metrics;
 use crate::problem::Problem;
 use crate::task_names::TaskNames;
 
@@ -32,6 +34,9 @@ pub struct State {
     /// How much a request may bring.
     pub limits: Limits,
     pub(crate) tasks: Arc<TaskNames>,
+    pub(crate) queues: Arc<Queues>,
+    /// What is counted.
+    pub(crate) metrics: Metrics,
     embedder: Result<Arc<dyn Embedder>, String>,
     workers: Arc<Mutex<Option<(Instant, usize)>>>,
 }
@@ -68,6 +73,8 @@ impl State {
                 upload: settings.api.upload_limit,
                 request: settings.api.request_timeout,
             },
+            metrics: Metrics::default(),
+            queues: Arc::new(Queues::new(client.clone())),
             tasks: Arc::new(TaskNames::new(client.clone(), &settings.api.allowed_tasks)),
             client,
             embedder,

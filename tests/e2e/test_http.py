@@ -238,3 +238,50 @@ def test_request_id(http):
     assert http.get("/health", headers={"X-Request-Id": "from-a-test-1"}).headers["X-Request-Id"] == "from-a-test-1"
     made = http.get("/health").headers["X-Request-Id"]
     assert made and made != http.get("/health").headers["X-Request-Id"]
+
+
+# --- workers and queues ---
+
+def test_workers_tell_of_themselves(http, client, worker, python_worker):
+    client.send("demo.add", 1, 1).get(timeout=SOON)
+    client.send("demo.add", 1, 1, queue=python_worker).get(timeout=SOON)
+    running = client.send("demo.sleep", 5)
+    wait_until(lambda: running.id in str(client.app.control.inspect(timeout=1).active()), "the task runs")
+    items = {one["name"]: one for one in http.get("/v1/workers").json()["items"]}
+    stats = client.app.control.inspect(timeout=1).stats()
+    assert set(items) == set(stats)
+    ours = items[worker]
+    assert ours["state"] == "online" and "celery" in ours["queues"] and ours["active"] >= 1
+    for name, one in items.items():
+        assert one["concurrency"] == stats[name]["pool"]["max-concurrency"]
+        assert one["pid"] == stats[name]["pid"] and one["processed"] >= 1
+    assert any(one["queues"] == [python_worker] for one in items.values())
+
+
+def test_queues_count_what_waits_and_what_is_held(http, client, queue, python_worker):
+    for priority in (0, 1, 3, 9):
+        accepted(http.post("/v1/tasks", json={"task": "demo.add", "args": [1, 1], "queue": queue, "priority": priority}))
+    items = {one["name"]: one for one in http.get("/v1/queues").json()["items"]}
+    assert items[queue] == {"name": queue, "length": 4, "unacked": 0, "priorities": {"0": 2, "3": 1, "6": 0, "9": 1}}
+    assert "celery" in items and not any("pidbox" in name or "celeryev" in name for name in items)
+    # a queue that only Python declared, and what a Python worker holds of it
+    held = [client.send("demo.add", 1, 1, queue=python_worker, countdown=8) for _ in range(2)]
+    def seen():
+        found = [one for one in http.get("/v1/queues").json()["items"] if one["name"] == python_worker]
+        return found and (found[0]["length"], found[0]["unacked"]) == (0, 2)
+    wait_until(seen, lambda: f"both are held: {http.get('/v1/queues').text}", 20)
+    assert [one.get(timeout=SOON) for one in held] == [2, 2]
+
+
+def test_prometheus_reads_the_metrics(http, queue):
+    """By Prometheus' own parser, strict as it is."""
+    from prometheus_client.openmetrics.parser import text_string_to_metric_families
+    accepted(http.post("/v1/tasks", json={"task": "demo.add", "args": [1, 1], "queue": queue, "priority": 3}))
+    families = {one.name: one for one in text_string_to_metric_families(http.get("/metrics").text)}
+    requests = {tuple(sorted(one.labels.items())): one.value for one in families["http_requests"].samples}
+    assert requests[("method", "POST"), ("route", "/v1/tasks"), ("status", "202")] >= 1
+    assert families["http_request_duration_seconds"].type == "histogram"
+    lengths = {(one.labels["queue"], one.labels["priority"]): one.value
+               for one in families["petiole_queue_length"].samples}
+    assert lengths[queue, "3"] == 1 and lengths[queue, "0"] == 0
+    assert families["petiole_outbox_messages"].type == "gauge"

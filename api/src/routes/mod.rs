@@ -3,9 +3,12 @@
 pub(crate) mod documents;
 pub(crate) mod events;
 pub(crate) mod health;
+pub(crate) mod metrics;
+pub(crate) mod queues;
 pub(crate) mod search;
 pub(crate) mod task_stream;
 pub(crate) mod tasks;
+pub(crate) mod workers;
 pub(crate) mod workflows;
 
 use poem_openapi::Tags;
@@ -19,6 +22,9 @@ pub(crate) type Operations = (
     tasks::Tasks,
     task_stream::TaskStream,
     workflows::Workflows,
+    workers::Workers,
+    queues::Queues,
+    metrics::MetricsPage,
 );
 
 /// The groups of operations in the description.
@@ -37,4 +43,6 @@ pub(crate) enum Group {
     Tasks,
     /// Tasks that depend on each other: chains, groups, chords.
     Workflows,
+    /// Who works, and what waits to be worked on.
+    Workers,
 }

@@ -9,6 +9,8 @@ mod documents;
 mod errors;
 mod events;
 mod keys;
+mod metrics;
+mod queues;
 mod redis_away;
 mod server;
 mod tasks;

@@ -18,6 +18,8 @@ async fn what_needs_redis_is_503_and_the_rest_goes_on() {
     for answer in [
         server.post("/v1/tasks", &json!({"task": "demo.add", "args": [1, 2]})).await,
         server.post("/v1/workflows", &json!({"chain": [{"task": "demo.add", "args": [1, 2]}]})).await,
+        server.get("/v1/queues").await,
+        server.get("/v1/workers").await,
         server.get("/v1/tasks/6f2d3a10-0000-4000-8000-0123456789ab").await,
     ] {
         answer.problem(503);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::Utc;
 use petiole_protocol::{TaskMessage, TaskMeta};
 use petiole_redis::keys::binding_member;
+use petiole_redis::queues::sent_queues;
 use petiole_redis::{Backend, Broker, Connector};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -130,7 +131,9 @@ impl Client {
 
     /// Makes a queue known to whoever lists queues, as kombu does before it publishes.
     pub(crate) fn declare(&self, pipe: &mut redis::Pipeline, queue: &str) {
-        pipe.sadd(self.broker.keys().binding(queue), binding_member(queue, "", queue)).ignore();
+        let keys = self.broker.keys();
+        pipe.sadd(keys.binding(queue), binding_member(queue, "", queue)).ignore();
+        pipe.sadd(sent_queues(keys), queue).ignore();
     }
 
     /// Remembers that a task was sent.

@@ -7,12 +7,14 @@
 //! | [`canvas`] | chains, groups, chords: which messages they become | celery.canvas |
 //! | [`apply`] | a whole canvas is sent at once | celery.canvas: apply_async |
 //! | [`control`] | ask and steer workers | celery.app.control |
+//! | [`queues`] | which queues there are, and what waits in them | celery.bin.amqp |
 
 pub mod apply;
 pub mod canvas;
 pub mod client;
 pub mod control;
 mod error;
+pub mod queues;
 pub mod send;
 
 pub use canvas::{Handle, Plan, Planner, Step};

@@ -9,6 +9,7 @@
 //! | [`claims`] | who holds what, and what becomes of a dead worker's messages | QoS.restore_visible |
 //! | [`backend`] | results | celery.backends.redis |
 //! | [`chord`] | chord counting | celery.backends.redis |
+//! | [`queues`] | which queues there are, and what waits in them | Channel._size |
 //! | [`fanout`] | channels: events and remote control | kombu.pidbox, celery.events |
 
 pub mod backend;
@@ -20,6 +21,7 @@ pub mod consumer;
 mod error;
 pub mod fanout;
 pub mod keys;
+pub mod queues;
 mod scripts;
 
 pub use backend::Backend;

@@ -43,3 +43,7 @@ script!(
     /// Ends a chord: its keys go, the claim stays as `done`.
     CHORD_DONE, "chord_done.lua"
 );
+script!(
+    /// Counts unacknowledged messages by where they came from.
+    UNACKED_COUNT, "unacked_count.lua"
+);

@@ -33,6 +33,6 @@ pub use embedding_model::EmbeddingModel;
 pub use error::{Result, StorageError};
 pub use events::{CreatedEvent, Event, EventFilter, EventState, NewEvent};
 pub use idempotency::{IdempotencyKey, request_hash};
-pub use outbox::{NewOutboxMessage, OutboxListener, OutboxMessage, Relayed};
+pub use outbox::{NewOutboxMessage, OutboxBacklog, OutboxListener, OutboxMessage, Relayed};
 pub use search::{Hit, SearchMode, SearchQuery};
-pub use storage::Storage;
+pub use storage::{PoolUse, Storage};

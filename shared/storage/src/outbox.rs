@@ -53,6 +53,15 @@ pub struct Relayed {
     pub failed: bool,
 }
 
+/// What waits in the outbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OutboxBacklog {
+    /// How many messages.
+    pub messages: i64,
+    /// How old the oldest one is.
+    pub oldest: Duration,
+}
+
 /// Stores a message; committing the transaction wakes the relays.
 pub(crate) async fn insert(transaction: &DatabaseTransaction, message: &NewOutboxMessage) -> Result<()> {
     let sql = "WITH stored AS (
@@ -126,6 +135,23 @@ impl Storage {
             let statement = Statement::from_string(DbBackend::Postgres, "SELECT count(*) AS n FROM outbox");
             let row = self.db.query_one_raw(statement).await?;
             Ok(row.map(|row| row.try_get("", "n")).transpose()?.unwrap_or_default())
+        })
+        .await
+    }
+
+    /// How many messages wait, and since when.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`](crate::StorageError::Unavailable).
+    pub async fn outbox_backlog(&self) -> Result<OutboxBacklog> {
+        within(OPERATION, async {
+            let sql = "SELECT count(*) AS messages,
+                coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8 AS oldest FROM outbox";
+            let row = self.db.query_one_raw(Statement::from_string(DbBackend::Postgres, sql)).await?;
+            let Some(row) = row else { return Ok(OutboxBacklog::default()) };
+            let oldest: f64 = row.try_get("", "oldest")?;
+            let oldest = Duration::try_from_secs_f64(oldest.max(0.0)).unwrap_or_default();
+            Ok(OutboxBacklog { messages: row.try_get("", "messages")?, oldest })
         })
         .await
     }

@@ -18,6 +18,17 @@ pub(crate) const BULK: Duration = Duration::from_secs(300);
 /// The advisory lock under which migrations run: two programs that start at once do it one after the other.
 const MIGRATION_LOCK: i64 = 0x7065_7469_6f6c_6501;
 
+/// How the pool is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolUse {
+    /// Connections at work.
+    pub used: u32,
+    /// Connections that wait for work.
+    pub idle: u32,
+    /// The most there may be.
+    pub limit: u32,
+}
+
 /// The database. Cheap to clone: all clones share one pool.
 #[derive(Clone, Debug)]
 pub struct Storage {
@@ -83,6 +94,13 @@ impl Storage {
     /// [`StorageError::Unavailable`], or [`StorageError::Database`] when there is no schema at all.
     pub async fn schema_is_current(&self) -> Result<bool> {
         within(OPERATION, async { Ok(Migrator::get_pending_migrations(&self.db).await?.is_empty()) }).await
+    }
+
+    /// How many connections there are.
+    pub fn pool(&self) -> PoolUse {
+        let pool = self.db.get_postgres_connection_pool();
+        let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
+        PoolUse { used: pool.size().saturating_sub(idle), idle, limit: pool.options().get_max_connections() }
     }
 
     /// Closes the pool: waits for what runs, refuses what comes.

@@ -105,3 +105,17 @@ async fn a_new_message_wakes_the_listener() {
     listener.wait(Duration::from_millis(100)).await.unwrap();
     assert!(begun.elapsed() >= Duration::from_millis(90));
 }
+
+#[tokio::test]
+async fn the_backlog_has_a_size_and_an_age() {
+    let database = ready().await;
+    assert_eq!(database.storage.outbox_backlog().await.unwrap(), petiole_storage::OutboxBacklog::default());
+    database.storage.create_event(new_event(), message("1"), None).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    database.storage.create_event(new_event(), message("2"), None).await.unwrap();
+    let backlog = database.storage.outbox_backlog().await.unwrap();
+    assert_eq!(backlog.messages, 2);
+    assert!((0.05..20.0).contains(&backlog.oldest.as_secs_f64()), "{backlog:?}");
+    let pool = database.storage.pool();
+    assert!(pool.used + pool.idle > 0 && pool.used + pool.idle <= pool.limit, "{pool:?}");
+}
