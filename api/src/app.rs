@@ -15,7 +15,7 @@ use crate::request_id::RequestIds;
 use crate::routes::Operations;
 use crate::spec::{self, Methods};
 use crate::state::State;
-use crate::{relay, task_names};
+use crate::{recent, relay, task_names};
 
 /// The whole API as one endpoint.
 pub fn routes(state: &State) -> impl Endpoint<Output = Response> + use<> {
@@ -47,7 +47,7 @@ pub async fn serve<A: Acceptor + 'static>(
         let (state, ended) = (state.clone(), ended.clone());
         async move {
             if has_schema.await.is_ok() {
-                relay::run(state.storage, state.client, state.metrics, ended).await;
+                relay::run(state, ended).await;
             }
         }
     });
@@ -69,6 +69,10 @@ pub async fn serve<A: Acceptor + 'static>(
                 tokio::time::sleep(task_names::REFRESH).await;
             }
         }
+    }));
+    let recent = tokio::spawn(ended.clone().run_until_cancelled_owned({
+        let (client, recent) = (state.client.clone(), state.recent.clone());
+        async move { recent::listen(&client, &recent).await }
     }));
     let server = Server::new_with_acceptor(acceptor);
     let failed = CancellationToken::new();
@@ -95,7 +99,7 @@ pub async fn serve<A: Acceptor + 'static>(
         },
         watched
     );
-    let _ = tokio::join!(relay, names);
+    let _ = tokio::join!(relay, names, recent);
     state.storage.close().await;
     prepared?;
     Ok(served?)

@@ -46,6 +46,8 @@ statuses! {
     List = [401, 403, 422, 503];
     /// What always works, for who has a key.
     Keyed = [401, 403];
+    /// A page of what is in memory.
+    Seen = [401, 403, 422];
     /// A look at something that takes no parameters.
     Look = [401, 403, 503];
     /// A body to be stored.

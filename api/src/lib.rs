@@ -13,6 +13,7 @@
 //! | `upload` | documents sent as files |
 //! | `calls`, `steps` | calls of tasks and steps of workflows as requests bring them |
 //! | [`metrics`] | what Prometheus is told |
+//! | `recent` | the tasks of late |
 //! | [`relay`] | publishes what the outbox holds |
 //! | `task_names` | which tasks may be sent, and which exist |
 //! | `spec` | the OpenAPI document and its pages |
@@ -25,6 +26,7 @@ mod failures;
 mod json;
 pub mod metrics;
 pub mod problem;
+mod recent;
 pub mod relay;
 pub mod request_id;
 pub mod routes;

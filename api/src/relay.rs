@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use petiole_client::{Client, Prepared};
+use petiole_client::Prepared;
 use petiole_storage::{OutboxListener, OutboxMessage, Storage};
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::Metrics;
+use crate::state::State;
 
 /// Messages of one round; the round holds their rows meanwhile.
 const ROUND: u64 = 100;
@@ -21,21 +21,22 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const TIDY: Duration = Duration::from_secs(600);
 
 /// Publishes until told to stop. Many relays may run side by side.
-pub async fn run(storage: Storage, client: Client, metrics: Metrics, stop: CancellationToken) {
+pub async fn run(state: State, stop: CancellationToken) {
     stop.run_until_cancelled(async {
-        tokio::join!(publish_for_ever(&storage, &client, &metrics), tidy_for_ever(&storage));
+        tokio::join!(publish_for_ever(&state), tidy_for_ever(&state.storage));
     })
     .await;
 }
 
-async fn publish_for_ever(storage: &Storage, client: &Client, metrics: &Metrics) {
+async fn publish_for_ever(state: &State) {
+    let State { storage, metrics, .. } = state;
     let (mut listener, mut pause) = (None::<OutboxListener>, PAUSE);
     loop {
         // listening begins before the outbox is looked at: what comes in between is announced
         if listener.is_none() {
             listener = storage.listen_outbox().await.ok();
         }
-        match storage.relay(ROUND, |message| publish(client, message)).await {
+        match storage.relay(ROUND, |message| publish(state, message)).await {
             Ok(round) if round.failed => {
                 metrics.relayed(round.published);
                 metrics.relay_failed();
@@ -74,11 +75,15 @@ async fn wait(listener: &mut Option<OutboxListener>) {
     }
 }
 
-async fn publish(client: &Client, message: OutboxMessage) -> Result<(), String> {
+async fn publish(state: &State, message: OutboxMessage) -> Result<(), String> {
     let prepared: Prepared =
         serde_json::from_str(&message.message).map_err(|error| format!("not a message: {error}"))?;
-    match tokio::time::timeout(PUBLISH, client.publish(&prepared)).await {
-        Ok(published) => published.map_err(|error| error.to_string()),
+    match tokio::time::timeout(PUBLISH, state.client.publish(&prepared)).await {
+        Ok(Ok(())) => {
+            state.recent.sent(&prepared.task_id, &prepared.name, &prepared.queue);
+            Ok(())
+        }
+        Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("Redis did not answer in time".into()),
     }
 }

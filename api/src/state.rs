@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 use crate::auth::Keys;
 use crate::metrics::Metrics;
 use crate::problem::Problem;
+use crate::recent::Recent;
 use crate::task_names::TaskNames;
 
 /// How long the number of workers is believed.
@@ -35,6 +36,7 @@ pub struct State {
     pub limits: Limits,
     pub(crate) tasks: Arc<TaskNames>,
     pub(crate) queues: Arc<Queues>,
+    pub(crate) recent: Arc<Recent>,
     /// What is counted.
     pub(crate) metrics: Metrics,
     embedder: Result<Arc<dyn Embedder>, String>,
@@ -74,6 +76,7 @@ impl State {
                 request: settings.api.request_timeout,
             },
             metrics: Metrics::default(),
+            recent: Arc::default(),
             queues: Arc::new(Queues::new(client.clone())),
             tasks: Arc::new(TaskNames::new(client.clone(), &settings.api.allowed_tasks)),
             client,

@@ -5,6 +5,7 @@ pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod metrics;
 pub(crate) mod queues;
+pub(crate) mod recent_tasks;
 pub(crate) mod search;
 pub(crate) mod task_stream;
 pub(crate) mod tasks;
@@ -21,6 +22,7 @@ pub(crate) type Operations = (
     events::Events,
     tasks::Tasks,
     task_stream::TaskStream,
+    recent_tasks::RecentTasks,
     workflows::Workflows,
     workers::Workers,
     queues::Queues,

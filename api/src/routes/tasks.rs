@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use petiole_client::TaskMeta;
+use petiole_client::{Prepared, TaskMeta};
 use poem::web::Data;
 use poem_openapi::param::{Path, Query};
 use poem_openapi::payload::Json;
@@ -120,7 +120,10 @@ impl Tasks {
             within(state.limits.request, state.tasks.check(name)).await?;
         }
         let task = request.into_send(&request_id);
-        let task_id = within(state.limits.request, async { Ok(state.client.send(task).await?) }).await?;
+        let prepared = state.client.prepare(task)?;
+        within(state.limits.request, async { Ok(state.client.publish(&prepared).await?) }).await?;
+        let Prepared { task_id, name, queue, .. } = prepared;
+        state.recent.sent(&task_id, &name, &queue);
         let location = format!("/v1/tasks/{task_id}");
         Ok(SentResponse::Sent(Json(SentTask { task_id, state: "PENDING".into() }), location))
     }

@@ -1,5 +1,6 @@
 //! Workflows: chains, groups and chords of tasks, sent as Celery's canvas.
 
+use petiole_client::Step;
 use poem::web::Data;
 use poem_openapi::payload::Json;
 use poem_openapi::types::Example;
@@ -77,6 +78,11 @@ impl Workflows {
         }
         let plan = state.client.plan(request.into_signature(&request_id))?;
         within(state.limits.request, async { Ok(state.client.apply(&plan).await?) }).await?;
+        for step in &plan.steps {
+            if let Step::Send { message, queue } = step {
+                state.recent.sent(&message.id, &message.task, queue);
+            }
+        }
         let task_id = plan.handle.id.clone();
         let location = format!("/v1/tasks/{task_id}");
         let group_id = plan.handle.group().map(|group| group.id.clone());

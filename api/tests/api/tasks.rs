@@ -176,3 +176,45 @@ async fn stopping_lets_requests_end() {
     assert_eq!(waiter.await.unwrap().unwrap().status(), 200);
     assert!(server.http.get(server.url.clone() + "/health").send().await.is_err());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn recent_tasks_are_listed_as_events_tell_of_them() {
+    let server = start().await;
+    let name = format!("demo.{}", server.queue);
+    let id = uuid::Uuid::new_v4().to_string();
+    let sent = server.post("/v1/tasks", &json!({"task": "demo.add", "queue": server.queue})).await;
+    let newest = server.get("/v1/tasks?limit=1").await.json;
+    assert_eq!(
+        (&newest["items"][0]["task_id"], &newest["items"][0]["state"]),
+        (&sent.json["task_id"], &json!("PENDING"))
+    );
+    assert_eq!(newest["items"][0]["queue"], server.queue);
+    assert_eq!(server.get("/v1/tasks?cursor=x").await.problem(422), ["cursor"]);
+    // as a worker tells, a Python one too
+    let events = json!([
+        {"type": "task-received", "uuid": id, "name": name, "hostname": "w@h", "timestamp": 1.0, "clock": 1},
+        {"type": "task-failed", "uuid": id, "exception": "ValueError('x')", "hostname": "w@h", "timestamp": 2.0, "clock": 2},
+    ]);
+    let body = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, events.to_string());
+    let envelope = json!({
+        "body": body, "content-encoding": "utf-8", "content-type": "application/json", "headers": {},
+        "properties": {"body_encoding": "base64", "delivery_tag": "t", "delivery_info": {"exchange": "celeryev", "routing_key": "task.multi"}},
+    });
+    let database = server.redis_url.rsplit_once('/').unwrap().1;
+    let begun = Instant::now();
+    loop {
+        let told = envelope.to_string();
+        let _: i64 = connection(&server).await.publish(format!("/{database}.celeryev/task.multi"), told).await.unwrap();
+        let list = server.get(&format!("/v1/tasks?name={name}&state=FAILURE&worker=w@h")).await.json;
+        if let Some(task) = list["items"].get(0) {
+            assert_eq!((&task["task_id"], &task["error"]), (&json!(id), &json!("ValueError('x')")));
+            assert_eq!(list["next_cursor"], json!(null));
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10), "the event was not heard");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(
+        server.get(&format!("/v1/tasks?name={name}&state=SUCCESS")).await.json["items"].as_array().unwrap().is_empty()
+    );
+}

@@ -51,6 +51,7 @@ impl ClientConfig {
 pub struct Client {
     pub(crate) broker: Broker,
     pub(crate) backend: Backend,
+    pub(crate) connector: Connector,
     pub(crate) default_queue: String,
     result_expires: Duration,
 }
@@ -89,6 +90,7 @@ impl Client {
         Ok(Self {
             broker: Broker::new(&connector)?,
             backend: Backend::new(&Connector::new(&config.result_backend)?)?,
+            connector,
             default_queue: config.default_queue,
             result_expires: config.result_expires,
         })

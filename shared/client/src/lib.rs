@@ -7,6 +7,7 @@
 //! | [`canvas`] | chains, groups, chords: which messages they become | celery.canvas |
 //! | [`apply`] | a whole canvas is sent at once | celery.canvas: apply_async |
 //! | [`control`] | ask and steer workers | celery.app.control |
+//! | [`events`] | what workers tell of tasks | celery.events |
 //! | [`queues`] | which queues there are, and what waits in them | celery.bin.amqp |
 
 pub mod apply;
@@ -14,6 +15,7 @@ pub mod canvas;
 pub mod client;
 pub mod control;
 mod error;
+pub mod events;
 pub mod queues;
 pub mod send;
 
