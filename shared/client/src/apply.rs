@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use chrono::Utc;
 use petiole_protocol::signature::Canvas;
 use petiole_protocol::{Map, Signature};
-use uuid::Uuid;
 
 use crate::canvas::{Handle, Plan, Planner, Step, canvas};
 use crate::client::{Client, SentTask};
@@ -46,15 +45,16 @@ impl Client {
         }
         let mut pipe = redis::pipe();
         pipe.atomic();
-        let (mut tasks, mut queues) = (HashMap::new(), Vec::new());
+        let (mut tasks, mut queues, mut sent) = (HashMap::new(), Vec::new(), Vec::new());
         for step in &plan.steps {
             let Step::Send { message, queue } = step else { continue };
             if !queues.contains(queue) {
                 self.declare(&mut pipe, queue);
                 queues.push(queue.clone());
             }
-            let text = message.encode(Uuid::new_v4().to_string()).to_text();
-            pipe.lpush(self.broker.keys().list(queue, message.properties.priority), text).ignore();
+            let envelope = self.encode(message);
+            pipe.lpush(self.broker.keys().list(queue, message.properties.priority), envelope.to_text()).ignore();
+            sent.push((envelope, queue));
             tasks.insert(message.id.clone(), SentTask { name: message.task.clone(), queue: queue.clone() });
             for later in message.embed.chain.iter().chain(&message.embed.chord) {
                 self.list(later, &mut tasks)?;
@@ -64,7 +64,11 @@ impl Client {
             self.remember(&mut pipe, id, task);
         }
         let done: Result<(), redis::RedisError> = pipe.query_async(&mut self.broker.connection()).await;
-        Ok(done.map_err(petiole_redis::RedisError::from)?)
+        done.map_err(petiole_redis::RedisError::from)?;
+        for (envelope, queue) in sent.iter().filter(|_| self.send_sent_event) {
+            self.task_sent(envelope, queue).await;
+        }
+        Ok(())
     }
 
     /// The tasks of a signature that is sent later, by their ids.

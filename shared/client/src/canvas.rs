@@ -7,6 +7,8 @@ mod freeze;
 mod steps;
 
 use chrono::{DateTime, Utc};
+use petiole_protocol::compression::Compression;
+use petiole_protocol::serializer::Serializer;
 use petiole_protocol::signature::Canvas;
 use petiole_protocol::{Map, Signature, TaskMessage};
 use serde_json::{Value, json};
@@ -79,9 +81,7 @@ pub struct Planner<'a> {
 }
 
 /// Options of the publishing itself: they say how, not what, and leave no trace in the message.
-const PUBLISH_OPTIONS: [&str; 12] = [
-    "serializer",
-    "compression",
+const PUBLISH_OPTIONS: [&str; 10] = [
     "retry",
     "retry_policy",
     "delivery_mode",
@@ -240,6 +240,19 @@ impl Planner<'_> {
         message.properties.correlation_id = text(&mut options, "correlation_id");
         message.properties.priority =
             options.remove("priority").and_then(|v| v.as_i64()).or(declared.priority).unwrap_or(0);
+        message.serializer = match text(&mut options, "serializer") {
+            None => None,
+            Some(name) => Some(Serializer::from_name(&name).ok_or_else(|| {
+                ClientError::invalid("serializer", format!("{name:?} is none of json, yaml, msgpack"))
+            })?),
+        };
+        message.compression = match text(&mut options, "compression") {
+            None => None,
+            Some(name) => Some(
+                Compression::from_name(&name)
+                    .ok_or_else(|| ClientError::invalid("compression", format!("{name:?} is not known")))?,
+            ),
+        };
         if let Some(Value::Object(headers)) = options.remove("headers") {
             message.custom = headers;
         }

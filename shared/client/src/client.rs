@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use chrono::Utc;
-use petiole_protocol::{TaskMessage, TaskMeta};
+use petiole_protocol::compression::Compression;
+use petiole_protocol::serializer::{ResultFormat, Serializer};
+use petiole_protocol::{Envelope, TaskMessage, TaskMeta};
 use petiole_redis::keys::binding_member;
 use petiole_redis::queues::sent_queues;
 use petiole_redis::{Backend, Broker, Connector};
@@ -31,6 +33,14 @@ pub struct ClientConfig {
     pub result_expires: Duration,
     /// `global_keyprefix` of the broker's transport options.
     pub global_keyprefix: String,
+    /// How messages are written that do not say it themselves (`task_serializer`).
+    pub serializer: Serializer,
+    /// How messages are compressed that do not say it themselves (`task_compression`).
+    pub compression: Option<Compression>,
+    /// How results and parts of chords are written (`result_serializer`, `result_compression`).
+    pub result_format: ResultFormat,
+    /// Send the event `task-sent` for every message (`task_send_sent_event`).
+    pub send_sent_event: bool,
 }
 
 impl ClientConfig {
@@ -42,6 +52,10 @@ impl ClientConfig {
             default_queue: "celery".into(),
             result_expires: Duration::from_secs(86_400),
             global_keyprefix: String::new(),
+            serializer: Serializer::default(),
+            compression: None,
+            result_format: ResultFormat::default(),
+            send_sent_event: false,
         }
     }
 }
@@ -54,6 +68,9 @@ pub struct Client {
     pub(crate) connector: Connector,
     pub(crate) default_queue: String,
     result_expires: Duration,
+    serializer: Serializer,
+    compression: Option<Compression>,
+    pub(crate) send_sent_event: bool,
 }
 
 /// A message that is ready to be published, by whoever keeps it meanwhile (an outbox).
@@ -89,10 +106,13 @@ impl Client {
         let connector = Connector::new(&config.broker_url)?.with_prefix(&config.global_keyprefix);
         Ok(Self {
             broker: Broker::new(&connector)?,
-            backend: Backend::new(&Connector::new(&config.result_backend)?)?,
+            backend: Backend::new(&Connector::new(&config.result_backend)?)?.with_format(config.result_format),
             connector,
             default_queue: config.default_queue,
             result_expires: config.result_expires,
+            serializer: config.serializer,
+            compression: config.compression,
+            send_sent_event: config.send_sent_event,
         })
     }
 
@@ -113,7 +133,18 @@ impl Client {
     pub fn prepare(&self, task: TaskSend) -> Result<Prepared, ClientError> {
         let queue = task.queue.clone().unwrap_or_else(|| self.default_queue.clone());
         let message = task.message(&queue, Utc::now())?;
-        Ok(prepared(&message, queue))
+        Ok(Prepared {
+            task_id: message.id.clone(),
+            name: message.task.clone(),
+            queue,
+            priority: message.properties.priority.clamp(0, 9) as u8,
+            envelope: self.encode(&message).to_text(),
+        })
+    }
+
+    /// Writes a message by the client's settings.
+    pub(crate) fn encode(&self, message: &TaskMessage) -> Envelope {
+        message.encode_as(Uuid::new_v4().to_string(), self.serializer, self.compression)
     }
 
     /// Publishes a prepared message, and remembers that it was sent.
@@ -128,7 +159,13 @@ impl Client {
         pipe.lpush(self.broker.keys().list(&prepared.queue, i64::from(prepared.priority)), &prepared.envelope).ignore();
         self.remember(&mut pipe, &prepared.task_id, &sent);
         let done: Result<(), redis::RedisError> = pipe.query_async(&mut self.broker.connection()).await;
-        Ok(done.map_err(petiole_redis::RedisError::from)?)
+        done.map_err(petiole_redis::RedisError::from)?;
+        if self.send_sent_event
+            && let Ok(envelope) = Envelope::parse(prepared.envelope.as_bytes())
+        {
+            self.task_sent(&envelope, &prepared.queue).await;
+        }
+        Ok(())
     }
 
     /// Makes a queue known to whoever lists queues, as kombu does before it publishes.
@@ -161,8 +198,11 @@ impl Client {
         for step in &plan.steps {
             match step {
                 Step::Send { message, queue } => {
-                    let text = message.encode(Uuid::new_v4().to_string()).to_text();
-                    self.broker.publish(queue, message.properties.priority, &text).await?;
+                    let envelope = self.encode(message);
+                    self.broker.publish(queue, message.properties.priority, &envelope.to_text()).await?;
+                    if self.send_sent_event {
+                        self.task_sent(&envelope, queue).await;
+                    }
                 }
                 other => self.record(other).await?,
             }
@@ -225,15 +265,5 @@ impl Client {
     /// It gives none.
     pub async fn ping(&self) -> Result<(), ClientError> {
         Ok(self.broker.ping().await?)
-    }
-}
-
-fn prepared(message: &TaskMessage, queue: String) -> Prepared {
-    Prepared {
-        task_id: message.id.clone(),
-        name: message.task.clone(),
-        queue,
-        priority: message.properties.priority.clamp(0, 9) as u8,
-        envelope: message.encode(Uuid::new_v4().to_string()).to_text(),
     }
 }

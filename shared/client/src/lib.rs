@@ -18,9 +18,12 @@ mod error;
 pub mod events;
 pub mod queues;
 pub mod send;
+mod sent_event;
 
 pub use canvas::{Handle, Plan, Planner, Step};
 pub use client::{Client, ClientConfig, Prepared, SentTask};
 pub use error::ClientError;
+pub use petiole_protocol::compression::Compression;
+pub use petiole_protocol::serializer::{ResultFormat, Serializer};
 pub use petiole_protocol::{Map, Signature, State, TaskException, TaskMeta};
 pub use send::{Expires, TaskSend};

@@ -3,6 +3,8 @@
 use std::sync::LazyLock;
 
 use chrono::{DateTime, Duration, FixedOffset, SecondsFormat, Utc};
+use petiole_protocol::compression::Compression;
+use petiole_protocol::serializer::Serializer;
 use petiole_protocol::{Embed, Map, Signature, TaskMessage, TimeLimits, time};
 use serde_json::Value;
 use uuid::Uuid;
@@ -61,6 +63,10 @@ pub struct TaskSend {
     pub root_id: Option<String>,
     /// The task that sends.
     pub parent_id: Option<String>,
+    /// How the body is written; none: as the client's settings say.
+    pub serializer: Option<Serializer>,
+    /// How the body is compressed; none: as the client's settings say.
+    pub compression: Option<Compression>,
 }
 
 impl TaskSend {
@@ -112,6 +118,8 @@ impl TaskSend {
         message.ignore_result = self.ignore_result;
         message.shadow = self.shadow.clone();
         message.custom = self.headers.clone();
+        message.serializer = self.serializer;
+        message.compression = self.compression;
         message.properties.routing_key = queue.to_owned();
         message.properties.priority = i64::from(self.priority.unwrap_or(0));
         Ok(message)

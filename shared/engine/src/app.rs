@@ -103,6 +103,10 @@ impl App {
         client_config.default_queue.clone_from(&config.default_queue);
         client_config.result_expires = config.result_expires;
         client_config.global_keyprefix.clone_from(&config.global_keyprefix);
+        client_config.serializer = config.task_serializer;
+        client_config.compression = config.task_compression;
+        client_config.result_format = config.result_format;
+        client_config.send_sent_event = config.send_sent_event;
         let client = Client::new(client_config)?;
         let celery = rusty::app(&config.node_name(), &config.default_queue, client.clone()).await?;
         // Set only here, and run consumes the app: it cannot be there already.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use petiole_protocol::compression::Compression;
+use petiole_protocol::serializer::{ACCEPTABLE, ResultFormat, Serializer};
 use petiole_settings::Reader;
 
 /// What a worker is told by its environment; flags of the command line come on top.
@@ -41,8 +43,16 @@ pub struct WorkerConfig {
     pub result_expires: Duration,
     /// `RESULT_EXTENDED`.
     pub result_extended: bool,
-    /// `ACCEPT_CONTENT`.
+    /// `ACCEPT_CONTENT`: any of json, yaml, msgpack, pickle (plain data only), or their content types.
     pub accept_content: Vec<String>,
+    /// `TASK_SERIALIZER`: how messages and replies are written.
+    pub task_serializer: Serializer,
+    /// `TASK_COMPRESSION`.
+    pub task_compression: Option<Compression>,
+    /// `RESULT_SERIALIZER` and `RESULT_COMPRESSION`.
+    pub result_format: ResultFormat,
+    /// `TASK_SEND_SENT_EVENT`.
+    pub send_sent_event: bool,
     /// `VISIBILITY_TIMEOUT`, the transport option: after this an unacknowledged message is taken for forgotten.
     pub visibility_timeout: Duration,
     /// `WORKER_SOFT_SHUTDOWN_TIMEOUT`: how long a cold shutdown waits for running tasks.
@@ -94,7 +104,16 @@ impl WorkerConfig {
             soft_time_limit: limit(with!(seconds, "TASK_SOFT_TIME_LIMIT", Duration::ZERO)),
             result_expires: with!(seconds, "RESULT_EXPIRES", Duration::from_secs(86_400)),
             result_extended: with!(boolean, "RESULT_EXTENDED", false),
-            accept_content: with!(list, "ACCEPT_CONTENT").unwrap_or_else(|| vec!["json".into()]),
+            accept_content: accepted(reader, &names("ACCEPT_CONTENT")),
+            task_serializer: named(reader, &names("TASK_SERIALIZER"), Serializer::from_name, SERIALIZERS)
+                .unwrap_or_default(),
+            task_compression: named(reader, &names("TASK_COMPRESSION"), Compression::from_name, COMPRESSIONS),
+            result_format: ResultFormat {
+                serializer: named(reader, &names("RESULT_SERIALIZER"), Serializer::from_name, SERIALIZERS)
+                    .unwrap_or_default(),
+                compression: named(reader, &names("RESULT_COMPRESSION"), Compression::from_name, COMPRESSIONS),
+            },
+            send_sent_event: with!(boolean, "TASK_SEND_SENT_EVENT", false),
             visibility_timeout: with!(seconds, "VISIBILITY_TIMEOUT", Duration::from_secs(3600))
                 .max(Duration::from_secs(1)),
             soft_shutdown_timeout: with!(seconds, "WORKER_SOFT_SHUTDOWN_TIMEOUT", Duration::ZERO),
@@ -128,6 +147,35 @@ impl WorkerConfig {
             |text: &str| text.replace("%h", &host).replace("%n", short).replace("%d", domain).replace("%%", "%");
         format!("{}@{}", if name.is_empty() { "celery".into() } else { format(name) }, format(at))
     }
+}
+
+const SERIALIZERS: &str = "json, yaml or msgpack (pickle is only read, and only when ACCEPT_CONTENT says so)";
+const COMPRESSIONS: &str = "gzip, bzip2, lzma, zstd or brotli";
+
+/// A setting that holds one of several names.
+fn named<T>(
+    reader: &mut Reader,
+    names: &[String; 2],
+    parse: impl Fn(&str) -> Option<T>,
+    expects: &'static str,
+) -> Option<T> {
+    let (name, text) = reader.text(&[&names[0], &names[1]])?;
+    let value = parse(&text);
+    if value.is_none() {
+        reader.problem(&name, Some(&text), expects);
+    }
+    value
+}
+
+/// The content types that are accepted, by their names.
+fn accepted(reader: &mut Reader, names: &[String; 2]) -> Vec<String> {
+    let Some(listed) = reader.list(&[&names[0], &names[1]]) else { return vec!["json".into()] };
+    for entry in &listed {
+        if !ACCEPTABLE.iter().any(|(name, content_type)| name == entry || content_type == entry) {
+            reader.problem(&names[0], Some(entry), "any of json, yaml, msgpack and pickle, separated by commas");
+        }
+    }
+    listed
 }
 
 /// What an autoscale range looks like.

@@ -45,6 +45,12 @@ impl Sender {
         Event { kind: kind.to_owned(), fields }
     }
 
+    /// The envelope around one event, whatever its type: how those send who are no workers. With its routing key.
+    pub fn single(&self, event: Event, tag: String) -> (String, Envelope) {
+        let key = event.kind.replace('-', ".");
+        (key.clone(), self.around(key, &Value::Object(event.fields), tag))
+    }
+
     /// The envelope around one event or a batch of them, and its routing key.
     pub fn envelope(&self, events: Vec<Event>, tag: String) -> (String, Envelope) {
         let single = events.len() == 1 && !events[0].kind.starts_with("task-");
@@ -53,15 +59,19 @@ impl Sender {
             Ok([event]) => (TASK_MULTI.to_owned(), Value::Array(vec![Value::Object(event.fields)])),
             Err(many) => (TASK_MULTI.to_owned(), many.into_iter().map(|event| Value::Object(event.fields)).collect()),
         };
+        (key.clone(), self.around(key, &body, tag))
+    }
+
+    fn around(&self, key: String, body: &Value, tag: String) -> Envelope {
         let mut headers = Map::new();
         headers.insert("hostname".into(), self.hostname.as_str().into());
         let properties = Properties {
             delivery_mode: 1,
             exchange: EXCHANGE.to_owned(),
-            routing_key: key.clone(),
+            routing_key: key,
             delivery_tag: tag,
             ..Properties::default()
         };
-        (key, Envelope::json(&body, headers, properties))
+        Envelope::json(body, headers, properties)
     }
 }

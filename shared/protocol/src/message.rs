@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::Map;
-use crate::compression;
+use crate::compression::{self, Compression};
 use crate::envelope::{Envelope, Properties, kind, take_text};
 use crate::repr;
-use crate::serializer::{DecodeError, JSON, from_json};
+use crate::serializer::{self, DecodeError, Serializer};
 use crate::signature::{Signature, signatures, to_value};
 
 /// A task message, taken apart.
@@ -60,6 +60,10 @@ pub struct TaskMessage {
     pub redelivered: bool,
     /// The properties of the envelope.
     pub properties: Properties,
+    /// How the body is to be written; none: as the sender's settings say (`task_serializer`). Not read from a message.
+    pub serializer: Option<Serializer>,
+    /// How the body is to be compressed; none: as the sender's settings say (`task_compression`). Not read from a message.
+    pub compression: Option<Compression>,
 }
 
 /// Limits in seconds.
@@ -150,16 +154,11 @@ impl TaskMessage {
     /// # Errors
     /// A content type that is not in `accept`, a body that cannot be decoded, or a form that is no task.
     pub fn decode(envelope: &Envelope, accept: &[String]) -> Result<Self, DecodeError> {
-        if !accept.iter().any(|accepted| accepts(accepted, &envelope.content_type)) {
-            return Err(DecodeError::ContentDisallowed(envelope.content_type.clone(), accept.join(", ")));
-        }
-        if envelope.content_type != JSON {
-            return Err(DecodeError::ContentDisallowed(envelope.content_type.clone(), accept.join(", ")));
-        }
-        let body = match envelope.headers.get("compression") {
-            Some(Value::String(name)) => from_json(&compression::decompress(name, &envelope.body)?)?,
-            _ => from_json(&envelope.body)?,
+        let unpacked = match envelope.headers.get("compression") {
+            Some(Value::String(name)) => compression::decompress(name, &envelope.body)?.into(),
+            _ => std::borrow::Cow::from(&envelope.body),
         };
+        let body = serializer::decode(&envelope.content_type, &unpacked, accept)?;
         let has_task = envelope.headers.get("task").is_some_and(Value::is_string);
         match body {
             Value::Array(items) if has_task => Self::protocol2(envelope, items),
@@ -246,6 +245,11 @@ impl TaskMessage {
 
     /// Writes the message as protocol 2. `tag` becomes the delivery tag: a fresh one for every publish.
     pub fn encode(&self, tag: String) -> Envelope {
+        self.encode_as(tag, Serializer::default(), None)
+    }
+
+    /// The same, with the sender's settings for what the message does not say of its own body.
+    pub fn encode_as(&self, tag: String, serializer: Serializer, compression: Option<Compression>) -> Envelope {
         let mut headers = Map::new();
         let mut put = |name: &str, value: Value| {
             headers.insert(name.to_owned(), value);
@@ -281,7 +285,21 @@ impl TaskMessage {
             redelivered: false,
             ..self.properties.clone()
         };
-        Envelope::json(&body, headers, properties)
+        let serializer = self.serializer.unwrap_or(serializer);
+        let mut envelope = Envelope {
+            body: serializer.encode(&body),
+            content_type: serializer.content_type().to_owned(),
+            content_encoding: serializer.content_encoding().to_owned(),
+            headers,
+            properties,
+        };
+        if let Some(compression) = self.compression.or(compression)
+            && let Ok(packed) = compression.compress(&envelope.body)
+        {
+            envelope.body = packed;
+            envelope.headers.insert("compression".to_owned(), compression.content_type().into());
+        }
+        envelope
     }
 
     /// The arguments as Python text: the sender's, or made from the values.
@@ -303,10 +321,6 @@ impl TaskMessage {
     pub fn root(&self) -> &str {
         self.root_id.as_deref().unwrap_or(&self.id)
     }
-}
-
-fn accepts(accepted: &str, content_type: &str) -> bool {
-    accepted == content_type || matches!((accepted, content_type), ("json", JSON))
 }
 
 fn take_number(map: &mut Map, name: &str) -> u32 {

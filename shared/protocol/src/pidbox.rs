@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::Map;
+use crate::compression;
 use crate::envelope::{Envelope, Properties};
-use crate::serializer::{DecodeError, from_json};
+use crate::serializer::{self, DecodeError, Serializer};
 
 /// The exchange that requests go to (`control_exchange` + `.pidbox`).
 pub const EXCHANGE: &str = "celery.pidbox";
@@ -42,15 +43,16 @@ pub struct ReplyTo {
 }
 
 impl Request {
-    /// Reads a request.
+    /// Reads a request of a content type that `accept` lists.
     ///
     /// # Errors
     /// What is no request: other content types too.
-    pub fn decode(envelope: &Envelope) -> Result<Self, DecodeError> {
-        if envelope.content_type != crate::serializer::JSON {
-            return Err(DecodeError::ContentDisallowed(envelope.content_type.clone(), "json".into()));
-        }
-        let Value::Object(mut body) = from_json(&envelope.body)? else {
+    pub fn decode(envelope: &Envelope, accept: &[String]) -> Result<Self, DecodeError> {
+        let unpacked = match envelope.headers.get("compression") {
+            Some(Value::String(name)) => compression::decompress(name, &envelope.body)?.into(),
+            _ => std::borrow::Cow::from(&envelope.body),
+        };
+        let Value::Object(mut body) = serializer::decode(&envelope.content_type, &unpacked, accept)? else {
             return Err(DecodeError::shape("a control request must be an object"));
         };
         let text = |value: Option<Value>| match value {
@@ -104,13 +106,28 @@ impl Request {
     }
 }
 
+/// A reply, and how it is to be written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reply {
+    /// The node that replies.
+    pub node: String,
+    /// What it replies.
+    pub body: Value,
+    /// As the request has it.
+    pub ticket: Option<String>,
+    /// The sender's Lamport clock.
+    pub clock: u64,
+    /// The serializer: `task_serializer`, as for messages.
+    pub serializer: Serializer,
+}
+
 /// Writes the reply of a node.
-pub fn reply(node: &str, reply: Value, ticket: Option<&str>, to: &ReplyTo, clock: u64, tag: String) -> Envelope {
+pub fn reply(reply: Reply, to: &ReplyTo, tag: String) -> Envelope {
     let mut body = Map::new();
-    body.insert(node.to_owned(), reply);
+    body.insert(reply.node, reply.body);
     let mut headers = Map::new();
-    headers.insert("ticket".into(), json!(ticket));
-    headers.insert("clock".into(), clock.into());
+    headers.insert("ticket".into(), json!(reply.ticket));
+    headers.insert("clock".into(), reply.clock.into());
     let properties = Properties {
         delivery_mode: 1,
         exchange: to.exchange.clone(),
@@ -118,5 +135,11 @@ pub fn reply(node: &str, reply: Value, ticket: Option<&str>, to: &ReplyTo, clock
         delivery_tag: tag,
         ..Properties::default()
     };
-    Envelope::json(&Value::Object(body), headers, properties)
+    Envelope {
+        body: reply.serializer.encode(&Value::Object(body)),
+        content_type: reply.serializer.content_type().to_owned(),
+        content_encoding: reply.serializer.content_encoding().to_owned(),
+        headers,
+        properties,
+    }
 }

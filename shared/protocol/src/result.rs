@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::Map;
 use crate::exception::TaskException;
+use crate::serializer::{DecodeError, ResultFormat, decode_result};
 
 /// The state of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,8 +158,25 @@ impl TaskMeta {
         self.state().is_exception().then(|| serde_json::from_value(self.result.clone()).ok()).flatten()
     }
 
-    /// The JSON text that is stored and published.
+    /// The bytes that are stored and published.
+    pub fn encode(&self, format: ResultFormat) -> Vec<u8> {
+        format.encode(&self.to_value())
+    }
+
+    /// Reads what is stored or published, in whatever format.
+    ///
+    /// # Errors
+    /// Bytes that cannot be read, or are no result.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        Ok(serde_json::from_value(decode_result(bytes)?)?)
+    }
+
+    /// The JSON text that is stored and published when nothing else is asked for.
     pub fn to_text(&self) -> String {
+        self.to_value().to_string()
+    }
+
+    fn to_value(&self) -> Value {
         let mut value = crate::signature::to_value(self);
         if let Value::Object(map) = &mut value
             && !self.stamps.is_empty()
@@ -167,7 +185,7 @@ impl TaskMeta {
             map.extend(self.stamps.clone());
             map.insert("task_id".into(), task_id.unwrap_or_default());
         }
-        value.to_string()
+        value
     }
 }
 

@@ -1,9 +1,37 @@
-//! Content types and JSON as kombu writes and reads it (kombu.serialization, kombu.utils.json).
+//! Content types, and bodies as kombu writes and reads them (kombu.serialization).
+//!
+//! | name | content type | read | written | what JSON has no type for |
+//! |---|---|---|---|---|
+//! | json | `application/json` | yes | yes | kombu's tags: `{"__type__": "datetime", "__value__": …}` |
+//! | yaml | `application/x-yaml` | yes, by PyYAML's rules | yes | timestamps and `!!binary` become tags, and tags become those |
+//! | msgpack | `application/x-msgpack` | yes | yes | the type bin becomes a tag, and the tag becomes bin |
+//! | pickle | `application/x-python-serialize` | plain data, when asked for | no | bytes become a tag, sets and tuples lists |
+//!
+//! Whatever comes in becomes a JSON [`Value`], nested no deeper than [`MAX_DEPTH`].
+
+mod json;
+mod msgpack;
+mod pickle;
+mod tagged;
+mod yaml;
 
 use serde_json::Value;
 
+use crate::compression::{self, Compression};
+pub use json::{from_json, to_json};
+
 /// The content type of JSON, Celery's default.
 pub const JSON: &str = "application/json";
+/// Nothing is read that is nested deeper than this.
+pub const MAX_DEPTH: usize = 128;
+/// What a value weighs in memory, in bytes, beside its text.
+const VALUE: usize = 64;
+
+/// How large the values of a body may become, in bytes. Bodies that name one thing many times (by YAML's aliases, by a
+/// pickle's memo) grow when they are read: this is more than any body needs that does not.
+fn copies_of(body: &[u8]) -> usize {
+    64 * 1024 * 1024 + body.len().saturating_mul(VALUE + 1)
+}
 
 /// Why bytes from the wire could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -11,12 +39,18 @@ pub enum DecodeError {
     /// Not JSON, not even Python's.
     #[error("not JSON: {0}")]
     Json(#[from] serde_json::Error),
+    /// Not YAML, msgpack or a pickle: which one, and why.
+    #[error("not {0}: {1}")]
+    Body(&'static str, String),
     /// Not base64.
     #[error("body is not base64: {0}")]
     Base64(#[from] base64::DecodeError),
     /// The worker does not accept this content type (`accept_content`).
     #[error("content type {0:?} is not accepted here (accepted: {1})")]
     ContentDisallowed(String, String),
+    /// A pickle that holds more than plain data.
+    #[error("a pickle with more than plain data is not accepted: {0}")]
+    Unsafe(String),
     /// A compression that is not known, or a body that is not compressed so.
     #[error("compression {0:?}: {1}")]
     Compression(String, String),
@@ -33,96 +67,160 @@ impl DecodeError {
 
     /// True where Celery rejects the message; false where it acknowledges it (undecodable body).
     pub fn is_reject(&self) -> bool {
-        !matches!(self, Self::Json(_) | Self::Base64(_) | Self::Compression(..))
+        !matches!(self, Self::Json(_) | Self::Body(..) | Self::Base64(_) | Self::Compression(..))
     }
 }
 
-/// Reads JSON as Python does: also with a bare `NaN`, `Infinity` or `-Infinity`, which stay such numbers.
-pub fn from_json(bytes: &[u8]) -> Result<Value, DecodeError> {
-    match serde_json::from_slice(bytes) {
-        Ok(value) => Ok(value),
-        Err(error) => match replace_constants(bytes) {
-            Some(strict) => {
-                let mut value = serde_json::from_slice(&strict)?;
-                restore_constants(&mut value);
-                Ok(value)
-            }
-            None => Err(error.into()),
-        },
+/// A way to write bodies and results (`task_serializer`, `result_serializer`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Serializer {
+    /// `json`.
+    #[default]
+    Json,
+    /// `yaml`.
+    Yaml,
+    /// `msgpack`.
+    Msgpack,
+}
+
+impl Serializer {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Json, Self::Yaml, Self::Msgpack];
+
+    /// By its name or its content type. None: unknown, or `pickle`, which is not written here.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|serializer| serializer.name() == name || serializer.content_type() == name)
+    }
+
+    /// kombu's name, as a setting holds it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Yaml => "yaml",
+            Self::Msgpack => "msgpack",
+        }
+    }
+
+    /// The content type.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Json => JSON,
+            Self::Yaml => "application/x-yaml",
+            Self::Msgpack => "application/x-msgpack",
+        }
+    }
+
+    /// The content encoding.
+    pub fn content_encoding(self) -> &'static str {
+        match self {
+            Self::Json | Self::Yaml => "utf-8",
+            Self::Msgpack => "binary",
+        }
+    }
+
+    /// Writes a value. What the form has no type for becomes text.
+    pub fn encode(self, value: &Value) -> Vec<u8> {
+        match self {
+            Self::Json => value.to_string().into_bytes(),
+            Self::Yaml => yaml::encode(value).into_bytes(),
+            Self::Msgpack => msgpack::encode(value),
+        }
+    }
+
+    /// Reads a value.
+    ///
+    /// # Errors
+    /// [`DecodeError::Json`] or [`DecodeError::Body`].
+    pub fn decode(self, bytes: &[u8]) -> Result<Value, DecodeError> {
+        match self {
+            Self::Json => from_json(bytes),
+            Self::Yaml => yaml::decode(bytes),
+            Self::Msgpack => msgpack::decode(bytes),
+        }
     }
 }
 
-/// Writes JSON without spaces, text as UTF-8. Python reads it as its own.
-pub fn to_json(value: &impl serde::Serialize) -> Result<String, serde_json::Error> {
-    serde_json::to_string(value)
-}
-
-/// Python's constants and numbers which nobody writes, to stand for them while strict JSON is parsed.
-const CONSTANTS: [(&[u8], &str, &str); 3] = [
-    (b"NaN", "NaN", "0.0e-918273645001"),
-    (b"-Infinity", "-Infinity", "0.0e-918273645003"),
-    (b"Infinity", "Infinity", "0.0e-918273645002"),
+/// The names that `accept_content` may hold, each with its content type.
+pub const ACCEPTABLE: [(&str, &str); 4] = [
+    ("json", JSON),
+    ("yaml", "application/x-yaml"),
+    ("msgpack", "application/x-msgpack"),
+    ("pickle", "application/x-python-serialize"),
 ];
 
-fn replace_constants(bytes: &[u8]) -> Option<Vec<u8>> {
-    let (mut out, mut found, mut in_string, mut at) = (Vec::with_capacity(bytes.len()), false, false, 0);
-    while at < bytes.len() {
-        let byte = bytes[at];
-        if in_string {
-            if byte == b'\\' && at + 1 < bytes.len() {
-                out.extend_from_slice(&bytes[at..at + 2]);
-                at += 2;
-                continue;
-            }
-            in_string = byte != b'"';
-        } else if byte == b'"' {
-            in_string = true;
-        } else if let Some((word, _, stand_in)) = CONSTANTS.iter().find(|(word, ..)| bytes[at..].starts_with(word)) {
-            out.extend_from_slice(stand_in.as_bytes());
-            found = true;
-            at += word.len();
-            continue;
-        }
-        out.push(byte);
-        at += 1;
+/// Reads a body of a content type that `accept` lists, by name or content type.
+///
+/// # Errors
+/// A content type that is not listed, or a body that is not of it.
+pub fn decode(content_type: &str, body: &[u8], accept: &[String]) -> Result<Value, DecodeError> {
+    let known = ACCEPTABLE.iter().find(|(_, known)| *known == content_type);
+    let listed = |accepted: &String| accepted == content_type || known.is_some_and(|(name, _)| accepted == name);
+    match known.filter(|_| accept.iter().any(listed)) {
+        None => Err(DecodeError::ContentDisallowed(content_type.to_owned(), accept.join(", "))),
+        Some(("pickle", _)) => pickle::decode(body),
+        Some((name, _)) => Serializer::from_name(name).unwrap_or_default().decode(body),
     }
-    found.then_some(out)
 }
 
-fn restore_constants(value: &mut Value) {
+/// How results are written (`result_serializer`, `result_compression`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ResultFormat {
+    /// The serializer.
+    pub serializer: Serializer,
+    /// The compression; Celery's default is none.
+    pub compression: Option<Compression>,
+}
+
+impl ResultFormat {
+    /// Writes a result, or a part of a chord.
+    pub fn encode(self, value: &Value) -> Vec<u8> {
+        let plain = self.serializer.encode(value);
+        let packed = self.compression.map(|compression| compression::compress_result(compression, &plain));
+        match packed {
+            Some(Ok(packed)) => packed,
+            _ => plain,
+        }
+    }
+}
+
+/// Reads what lies in the result backend, whatever wrote it: a map or a list in JSON, YAML or msgpack, compressed or not.
+/// Workers with other settings may share the backend, so the bytes decide, not a setting.
+///
+/// # Errors
+/// Bytes that are none of these.
+pub fn decode_result(bytes: &[u8]) -> Result<Value, DecodeError> {
+    let bytes = compression::decompress_result(bytes)?;
+    match bytes.first() {
+        Some(b'{' | b'[') => match from_json(&bytes) {
+            Ok(value) => Ok(value),
+            Err(error) => Serializer::Yaml.decode(&bytes).map_err(|_| error),
+        },
+        Some(first) if *first >= 0x80 => Serializer::Msgpack.decode(&bytes),
+        Some(first) if first.is_ascii_whitespace() => from_json(&bytes),
+        _ => Serializer::Yaml.decode(&bytes),
+    }
+}
+
+/// A key as Python's json writes it: text, or the text of what it is.
+fn key(value: Value) -> Option<String> {
     match value {
-        Value::Number(number) => {
-            let text = number.to_string();
-            if let Some((_, name, _)) = CONSTANTS.iter().find(|(.., stand_in)| text == *stand_in) {
-                *number = serde_json::Number::from_string_unchecked((*name).to_owned());
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(restore_constants),
-        Value::Object(map) => map.values_mut().for_each(restore_constants),
-        _ => {}
+        Value::String(text) => Some(text),
+        Value::Null => Some("null".to_owned()),
+        Value::Bool(is) => Some(is.to_string()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Array(_) => None,
+        // A tagged value: a date, bytes.
+        Value::Object(map) => map.get("__value__").and_then(Value::as_str).map(str::to_owned),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn python_constants_survive() {
-        let value = from_json(br#"[NaN, -Infinity, {"a \" NaN": Infinity}, "NaN", 1]"#).unwrap();
-        assert_eq!(to_json(&value).unwrap(), r#"[NaN,-Infinity,{"a \" NaN":Infinity},"NaN",1]"#);
-    }
-
-    #[test]
-    fn big_integers_keep_their_digits() {
-        let text = "[123456789012345678901234567890,1.10]";
-        assert_eq!(to_json(&from_json(text.as_bytes()).unwrap()).unwrap(), text);
-    }
-
-    #[test]
-    fn garbage_is_an_error() {
-        assert!(from_json(b"[1, 2").is_err());
-        assert!(from_json(b"NaN NaN").is_err());
-    }
+/// What a value weighs in memory, in bytes. Values are no deeper than [`MAX_DEPTH`].
+fn weight(value: &Value) -> usize {
+    VALUE
+        + match value {
+            Value::String(text) => text.len(),
+            Value::Array(items) => items.iter().map(weight).sum(),
+            Value::Object(map) => map.iter().map(|(key, value)| key.len() + weight(value)).sum(),
+            _ => 0,
+        }
 }

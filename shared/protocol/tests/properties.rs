@@ -1,8 +1,9 @@
 //! Whatever is written can be read, and whatever comes in does no harm.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use petiole_protocol::compression::Compression;
 use petiole_protocol::pidbox::Request;
-use petiole_protocol::serializer::{from_json, to_json};
+use petiole_protocol::serializer::{Serializer, from_json, to_json};
 use petiole_protocol::{Embed, Envelope, Map, Signature, TaskMessage, TimeLimits, repr, time};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -22,6 +23,10 @@ fn value() -> impl Strategy<Value = Value> {
                 .prop_map(|map| Value::Object(map.into_iter().collect())),
         ]
     })
+}
+
+fn accept() -> Vec<String> {
+    ["json", "yaml", "msgpack"].map(str::to_owned).to_vec()
 }
 
 fn map() -> impl Strategy<Value = Map> {
@@ -105,7 +110,27 @@ proptest! {
         let properties = petiole_protocol::Properties { delivery_tag: "t".into(), ..Default::default() };
         let envelope = Envelope::json(&body, headers, properties);
         let _ = TaskMessage::decode(&envelope, &["json".to_owned()]);
-        let _ = Request::decode(&envelope);
+        let _ = Request::decode(&envelope, &["json".to_owned()]);
+    }
+
+    #[test]
+    fn values_survive_every_serializer(value in value()) {
+        for serializer in Serializer::ALL {
+            prop_assert_eq!(serializer.decode(&serializer.encode(&value)).unwrap(), value.clone(), "{:?}", serializer);
+        }
+    }
+
+    #[test]
+    fn a_message_survives_every_serializer(message in message(), which in 0..3_usize, compression in 0..6_usize) {
+        let mut message = message;
+        message.serializer = Some(Serializer::ALL[which]);
+        message.compression = Compression::ALL.get(compression).copied();
+        let envelope = message.encode("tag".into());
+        let mut read = TaskMessage::decode(&envelope, &accept()).unwrap();
+        (read.argsrepr, read.kwargsrepr) = (None, None);
+        read.properties = message.properties.clone();
+        (read.serializer, read.compression) = (message.serializer, message.compression);
+        prop_assert_eq!(read, message);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use petiole_protocol::TaskMeta;
+use petiole_protocol::serializer::{ResultFormat, decode_result};
 use redis::AsyncCommands;
 use redis::aio::ConnectionManager;
 use serde_json::{Value, json};
@@ -17,6 +18,7 @@ use crate::scripts;
 pub struct Backend {
     connection: ConnectionManager,
     connector: Connector,
+    format: ResultFormat,
 }
 
 impl Backend {
@@ -25,7 +27,18 @@ impl Backend {
     /// # Errors
     /// As [`Connector::commands`].
     pub fn new(connector: &Connector) -> Result<Self, RedisError> {
-        Ok(Self { connection: connector.commands()?, connector: connector.clone() })
+        Ok(Self { connection: connector.commands()?, connector: connector.clone(), format: ResultFormat::default() })
+    }
+
+    /// The same, writing in another format. What is read may be in any.
+    pub fn with_format(mut self, format: ResultFormat) -> Self {
+        self.format = format;
+        self
+    }
+
+    /// How results are written.
+    pub fn format(&self) -> ResultFormat {
+        self.format
     }
 
     /// The URL, with its password.
@@ -64,7 +77,7 @@ impl Backend {
     pub async fn store(&self, meta: &TaskMeta, expires: Duration) -> Result<bool, RedisError> {
         let key = self.task_key(&meta.task_id);
         let mut call = scripts::STORE.key(&key);
-        call.arg(expires.as_secs()).arg(meta.to_text()).arg(&key);
+        call.arg(expires.as_secs()).arg(meta.encode(self.format)).arg(&key);
         Ok(call.invoke_async::<i64>(&mut self.connection.clone()).await? == 1)
     }
 
@@ -117,7 +130,7 @@ impl Backend {
     /// # Errors
     /// Redis is away.
     pub async fn save_group(&self, group_id: &str, tuple: &Value, expires: Duration) -> Result<(), RedisError> {
-        let text = json!({ "result": tuple }).to_string();
+        let text = self.format.encode(&json!({ "result": tuple }));
         Ok(self.connection.clone().set_ex(self.group_key(group_id), text, expires.as_secs().max(1)).await?)
     }
 
@@ -127,15 +140,14 @@ impl Backend {
     /// Redis is away.
     pub async fn group(&self, group_id: &str) -> Result<Option<Value>, RedisError> {
         let text: Option<Vec<u8>> = self.connection.clone().get(self.group_key(group_id)).await?;
-        let meta = text.and_then(|text| petiole_protocol::serializer::from_json(&text).ok());
+        let meta = text.and_then(|text| decode_result(&text).ok());
         Ok(meta.and_then(|mut meta| meta.get_mut("result").map(Value::take)))
     }
 }
 
 fn parse(text: &[u8], task_id: &str) -> Result<TaskMeta, RedisError> {
     let bad = |what: &dyn std::fmt::Display| RedisError::Data(format!("result of task {task_id}: {what}"));
-    let value = petiole_protocol::serializer::from_json(text).map_err(|e| bad(&e))?;
-    let mut meta: TaskMeta = serde_json::from_value(value).map_err(|e| bad(&e))?;
+    let mut meta = TaskMeta::decode(text).map_err(|e| bad(&e))?;
     if meta.task_id.is_empty() {
         meta.task_id = task_id.to_owned();
     }

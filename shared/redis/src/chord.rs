@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use petiole_protocol::serializer::from_json;
+use petiole_protocol::serializer::decode_result;
 use redis::{AsyncCommands, pipe};
 use serde_json::{Value, json};
 
@@ -89,7 +89,7 @@ impl Backend {
         for key in self.chord_keys(part.group_id) {
             call.key(key);
         }
-        call.arg(seen).arg(json!([1, part.task_id, part.state, part.result]).to_string());
+        call.arg(seen).arg(self.format().encode(&json!([1, part.task_id, part.state, part.result])));
         call.arg(score).arg(1).arg(expires.as_secs().max(1)).arg(CLAIM.as_secs()).arg(&token);
         let counted: Vec<i64> = call.invoke_async(&mut self.connection()).await?;
         let claimed = counted.get(3) == Some(&1);
@@ -103,7 +103,7 @@ impl Backend {
     pub async fn chord_parts(&self, group_id: &str) -> Result<Vec<StoredPart>, RedisError> {
         let [j, ..] = self.chord_keys(group_id);
         let texts: Vec<Vec<u8>> = self.connection().zrange(j, 0, -1).await?;
-        let part = |text: &Vec<u8>| match from_json(text) {
+        let part = |text: &Vec<u8>| match decode_result(text) {
             Ok(Value::Array(mut items)) if items.len() == 4 => Some(StoredPart {
                 result: items.pop()?,
                 state: items.pop()?.as_str()?.to_owned(),

@@ -57,7 +57,7 @@ async fn connected(worker: &Arc<Worker>, pause: &mut Duration) -> Result<(), Red
         };
         let Some(message) = message else { return Ok(()) };
         match fanout::heard(&worker.connector, &message) {
-            Ok(Heard::Control(envelope)) => match Request::decode(&envelope) {
+            Ok(Heard::Control(envelope)) => match Request::decode(&envelope, &worker.config.accept_content) {
                 Ok(request) => {
                     let worker = worker.clone();
                     tokio::spawn(async move { handle(&worker, request).await });
@@ -97,8 +97,14 @@ async fn handle(worker: &Arc<Worker>, request: Request) {
         }
     };
     let Some(to) = &request.reply_to else { return };
-    let clock = worker.clock.forward();
-    let envelope = pidbox::reply(&worker.node, reply, request.ticket.as_deref(), to, clock, Uuid::new_v4().to_string());
+    let reply = pidbox::Reply {
+        node: worker.node.clone(),
+        body: reply,
+        ticket: request.ticket,
+        clock: worker.clock.forward(),
+        serializer: worker.config.task_serializer,
+    };
+    let envelope = pidbox::reply(reply, to, Uuid::new_v4().to_string());
     if let Err(error) = worker.client.broker().publish_direct(&envelope).await {
         error!(%error, method = request.method, "the reply cannot be sent");
     }
