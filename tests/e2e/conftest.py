@@ -14,13 +14,8 @@ from stack import HERE, make_stack
 from waiting import PATIENCE, wait_until
 
 # Restarts come last: the other files need the stack as it was started.
-<<<<<<< HEAD
-ORDER = ("test_client", "test_canvas", "test_bad_messages", "test_cli", "test_events", "test_flower",
-         "test_mixed_workers", "test_http", "test_workflows", "test_documents", "test_restart")
-=======
 ORDER = ("test_client", "test_canvas", "test_bad_messages", "test_cli", "test_events", "test_flower", "test_serializers",
-         "test_mixed_workers", "test_http", "test_documents", "test_restart")
->>>>>>> 570f769 (Read yaml, msgpack and plain pickles; write messages and results in any serializer and compression; tell monitors of tasks sent)
+         "test_mixed_workers", "test_http", "test_workflows", "test_documents", "test_restart")
 
 
 def pytest_configure():

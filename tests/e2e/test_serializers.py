@@ -6,6 +6,7 @@ from datetime import datetime, timezone
 
 import pytest
 from celery import chain, chord
+from kombu import Queue
 from kombu.exceptions import ContentDisallowed
 
 from celery_side import Client
@@ -31,7 +32,7 @@ def writer(request, stack, client, tmp_path_factory):
     settings = dict(ACCEPT_CONTENT="json,yaml,msgpack", TASK_SERIALIZER=request.param, RESULT_SERIALIZER=request.param,
                     TASK_COMPRESSION="gzip", RESULT_COMPRESSION="bzip2")
     with rust_worker(stack, client, log, **settings) as (queue, _, _):
-        conf = dict(accept_content=["json", request.param], result_serializer=request.param, task_serializer=request.param)
+        conf = dict(accept_content=["json", request.param], result_serializer=request.param)
         yield request.param, queue, Client(stack, **conf)
 
 
@@ -94,6 +95,7 @@ def test_a_canvas_in_pickle(client, reader):
 
 def test_control_requests_in_another_serializer(stack, client, reader, writer):
     serializer, queue, other = writer
+    other = Client(stack, accept_content=[serializer], task_serializer=serializer)
     answers = other.app.control.inspect(timeout=2).active_queues()
     assert {queue, reader} <= {one["name"] for queues in answers.values() for one in queues}
 
@@ -101,7 +103,7 @@ def test_control_requests_in_another_serializer(stack, client, reader, writer):
 def test_results_and_messages_are_written_so_that_python_reads_them(client, events, writer):
     serializer, queue, other = writer
     sig = lambda task, *args: other.sig(task, *args, queue=queue)
-    result = other.send("demo.echo", VALUE, queue=queue)
+    result = other.send("demo.echo", VALUE, queue=queue, serializer=serializer)
     assert result.get(timeout=SOON) == VALUE
     stored = client.backend.get(f"celery-task-meta-{result.id}")
     assert stored.startswith(b"\0celery-compressed\0application/x-bz2\0")
@@ -119,8 +121,7 @@ def test_a_message_of_the_rust_side_is_kombu_s(client, queue, writer):
     message = json.loads(text)
     assert message["headers"]["compression"] == "application/x-gzip"
     with other.app.connection_for_read() as connection:
-        received = connection.SimpleQueue(queue).get(timeout=SOON)
-        received.accept = {received.content_type}
+        received = Queue(queue)(connection.default_channel).get(accept=[serializer])
         assert received.content_type == f"application/x-{serializer}"
         args, kwargs, embed = received.decode()
         received.ack()

@@ -241,7 +241,9 @@ impl Planner<'_> {
         message.properties.priority =
             options.remove("priority").and_then(|v| v.as_i64()).or(declared.priority).unwrap_or(0);
         message.serializer = match text(&mut options, "serializer") {
+            // Pickles are not written here: the sender's own serializer has to do.
             None => None,
+            Some(name) if name == "pickle" => None,
             Some(name) => Some(Serializer::from_name(&name).ok_or_else(|| {
                 ClientError::invalid("serializer", format!("{name:?} is none of json, yaml, msgpack"))
             })?),

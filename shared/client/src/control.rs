@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use petiole_protocol::pidbox::{EXCHANGE, REPLY_EXCHANGE, ReplyTo, Request};
+use petiole_protocol::serializer::Serializer;
 use petiole_protocol::{Envelope, Map, time};
 use redis::AsyncCommands;
 use serde_json::{Value, json};
@@ -112,5 +113,6 @@ fn request(method: &str, arguments: Map, destination: Option<&[String]>) -> Requ
         ticket: None,
         reply_to: None,
         clock: 1,
+        serializer: Serializer::default(),
     }
 }

@@ -31,6 +31,8 @@ pub struct Request {
     pub reply_to: Option<ReplyTo>,
     /// The sender's Lamport clock.
     pub clock: u64,
+    /// How it is written. The sender can read a reply that is written likewise.
+    pub serializer: Serializer,
 }
 
 /// Where a reply goes.
@@ -83,6 +85,7 @@ impl Request {
             ticket: text(body.remove("ticket")),
             reply_to,
             clock: envelope.headers.get("clock").and_then(Value::as_u64).unwrap_or(0),
+            serializer: Serializer::from_name(&envelope.content_type).unwrap_or_default(),
         })
     }
 
@@ -117,7 +120,7 @@ pub struct Reply {
     pub ticket: Option<String>,
     /// The sender's Lamport clock.
     pub clock: u64,
-    /// The serializer: `task_serializer`, as for messages.
+    /// The serializer: the request's, so that whoever asked can read it.
     pub serializer: Serializer,
 }
 

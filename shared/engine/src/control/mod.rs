@@ -102,7 +102,7 @@ async fn handle(worker: &Arc<Worker>, request: Request) {
         body: reply,
         ticket: request.ticket,
         clock: worker.clock.forward(),
-        serializer: worker.config.task_serializer,
+        serializer: request.serializer,
     };
     let envelope = pidbox::reply(reply, to, Uuid::new_v4().to_string());
     if let Err(error) = worker.client.broker().publish_direct(&envelope).await {
