@@ -108,17 +108,60 @@ impl ToJSON for SecondsOrTime {
     }
 }
 
-/// The path of the first text or key in `value` that holds U+0000, which PostgreSQL cannot store.
-pub(crate) fn null_character(value: &Value, path: &str) -> Option<String> {
-    match value {
-        Value::String(text) => text.contains('\0').then(|| path.to_owned()),
-        Value::Array(items) => {
-            items.iter().enumerate().find_map(|(n, item)| null_character(item, &format!("{path}[{n}]")))
-        }
-        Value::Object(map) => map.iter().find_map(|(key, value)| {
-            let inner = format!("{path}.{key}");
-            if key.contains('\0') { Some(path.to_owned()) } else { null_character(value, &inner) }
-        }),
-        _ => None,
+/// A text that holds something to read and no U+0000, which PostgreSQL cannot store.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Text(pub(crate) String);
+
+/// At least one character that is neither white space nor a control character, and no U+0000.
+pub(crate) const READABLE: &str = r"^[^\x00]*[^\s\x00-\x1f\x7f-\x9f][^\x00]*$";
+/// No U+0000.
+pub(crate) const STORABLE: &str = r"^[^\x00]*$";
+
+impl AsRef<str> for Text {
+    fn as_ref(&self) -> &str {
+        &self.0
     }
+}
+
+impl Type for Text {
+    const IS_REQUIRED: bool = true;
+    type RawValueType = Self;
+    type RawElementValueType = Self;
+
+    fn name() -> Cow<'static, str> {
+        "text".into()
+    }
+
+    fn schema_ref() -> MetaSchemaRef {
+        MetaSchemaRef::Inline(Box::new(MetaSchema {
+            min_length: Some(1),
+            pattern: Some(READABLE.into()),
+            ..MetaSchema::new("string")
+        }))
+    }
+
+    fn as_raw_value(&self) -> Option<&Self::RawValueType> {
+        Some(self)
+    }
+
+    fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self::RawElementValueType> + 'a> {
+        Box::new(std::iter::once(self))
+    }
+}
+
+impl ParseFromJSON for Text {
+    fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
+        String::parse_from_json(value).map(Self).map_err(ParseError::propagate)
+    }
+}
+
+impl ToJSON for Text {
+    fn to_json(&self) -> Option<Value> {
+        Some(Value::from(self.0.as_str()))
+    }
+}
+
+/// Whether there is something to read in a text: the rule of [`READABLE`] without its cost for long texts.
+pub(crate) fn readable(text: &str) -> bool {
+    text.chars().any(|c| !c.is_whitespace() && !c.is_control())
 }

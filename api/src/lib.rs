@@ -10,6 +10,7 @@
 //! | [`auth`] | API keys and their scopes |
 //! | [`request_id`] | one id a request: taken or made, returned, logged, passed on into the task |
 //! | `body`, `schema_check` | reading a JSON body and saying exactly what is wrong with it |
+//! | `event_types` | which events there are, and what data each takes: one line a type |
 //! | `upload` | documents sent as files |
 //! | `calls`, `steps` | calls of tasks and steps of workflows as requests bring them |
 //! | [`metrics`] | what Prometheus is told |
@@ -22,8 +23,10 @@ pub mod app;
 pub mod auth;
 mod body;
 mod calls;
+mod event_types;
 mod failures;
 mod json;
+mod language;
 pub mod metrics;
 pub mod problem;
 mod recent;

@@ -6,11 +6,13 @@ use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use chrono::DateTime;
-use poem_openapi::registry::{MetaSchema, MetaSchemaRef, Registry};
+use poem_openapi::registry::{MetaDiscriminatorObject, MetaSchema, MetaSchemaRef, Registry};
 use poem_openapi::types::Type;
+use regex::Regex;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::json::{READABLE, STORABLE, readable};
 use crate::problem::FieldError;
 
 /// More errors than this help nobody.
@@ -78,8 +80,26 @@ impl Check<'_> {
         }
     }
 
+    /// An object is read as the alternative that its discriminator names.
+    fn discriminated(&mut self, by: &MetaDiscriminatorObject, value: &Value, path: &str) {
+        let Some(map) = value.as_object() else { return self.wrong(path, expected("an object", value)) };
+        let field = if path.is_empty() { by.property_name.to_owned() } else { format!("{path}.{}", by.property_name) };
+        let Some(given) = map.get(by.property_name) else { return self.wrong(&field, "is missing") };
+        let named = by.mapping.iter().find(|(name, _)| given == name.as_str());
+        let Some((_, reference)) = named else {
+            let names: Vec<_> = by.mapping.iter().map(|(name, _)| name.as_str()).collect();
+            return self.wrong(&field, expected(&format!("one of {}", names.join(", ")), given));
+        };
+        if let Some(name) = reference.rsplit('/').next() {
+            self.reference(&MetaSchemaRef::Reference(name.to_owned()), value, path);
+        }
+    }
+
     /// An object is read as the one alternative whose required field it has; other values must fit some alternative.
     fn one_of(&mut self, schema: &MetaSchema, value: &Value, path: &str) {
+        if let Some(by) = &schema.discriminator {
+            return self.discriminated(by, value, path);
+        }
         let needed = |one: &MetaSchemaRef| self.resolve(one).map(|one| one.required.clone()).unwrap_or_default();
         if let Some(map) = value.as_object()
             && schema.one_of.iter().any(|one| !needed(one).is_empty())
@@ -138,6 +158,18 @@ impl Check<'_> {
             && length() > most
         {
             self.wrong(path, format!("must have at most {most} characters, has {}", length()));
+        }
+        match schema.pattern.as_deref() {
+            None => {}
+            Some(READABLE | STORABLE) if text.contains('\0') => {
+                self.wrong(path, "must not hold the character U+0000");
+            }
+            Some(READABLE) if !text.is_empty() && !readable(text) => {
+                self.wrong(path, "must hold more than white space");
+            }
+            Some(READABLE | STORABLE) => {}
+            Some(pattern) if !matches(pattern, text) => self.wrong(path, expected(&format!("like {pattern}"), value)),
+            Some(_) => {}
         }
         match schema.format {
             Some("uuid") if Uuid::parse_str(text).is_err() => self.wrong(path, expected("a UUID", value)),
@@ -204,6 +236,14 @@ impl Check<'_> {
             }
         }
     }
+}
+
+/// Whether a text is like a pattern; a pattern that is none refuses nothing.
+fn matches(pattern: &str, text: &str) -> bool {
+    static MADE: OnceLock<Mutex<HashMap<String, Option<Regex>>>> = OnceLock::new();
+    let mut made = MADE.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    let regex = made.entry(pattern.to_owned()).or_insert_with(|| Regex::new(pattern).ok());
+    regex.as_ref().is_none_or(|regex| regex.is_match(text))
 }
 
 /// "must be …, is …", without showing more of the value than helps.

@@ -71,8 +71,13 @@ fn complete(mut document: Value, keys: KeysAre) -> Value {
         }
     }
     if let Some(schemas) = document["components"]["schemas"].as_object_mut() {
+        let enums: Map<String, Value> = schemas
+            .iter()
+            .filter(|(_, schema)| !schema["enum"].is_null())
+            .map(|(n, s)| (n.clone(), s.clone()))
+            .collect();
         for (name, schema) in schemas.iter_mut() {
-            complete_schema(name, schema);
+            complete_schema(name, schema, &enums);
         }
     }
     document
@@ -87,6 +92,9 @@ fn complete_operation(path: &str, operation: &mut Value, keys: KeysAre) {
     if operation["description"].is_null() {
         operation["description"] = operation["summary"].clone();
     }
+    if let Some(form) = operation["requestBody"]["content"]["multipart/form-data"]["schema"].as_object_mut() {
+        form.insert("additionalProperties".into(), json!(false));
+    }
     let Some(responses) = operation["responses"].as_object_mut() else { return };
     for response in responses.values_mut() {
         let id = json!({
@@ -100,23 +108,40 @@ fn complete_operation(path: &str, operation: &mut Value, keys: KeysAre) {
     }
 }
 
-fn complete_schema(name: &str, schema: &mut Value) {
+fn complete_schema(name: &str, schema: &mut Value, enums: &Map<String, Value>) {
     let required: Vec<_> =
         schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
     let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else { return };
     for (property, of) in properties.iter_mut() {
         if !required.contains(property) {
             let whole = std::mem::take(of);
-            *of = nullable(whole);
+            *of = nullable(whole, enums);
         }
     }
     // null is shown, never left out
     if name.ends_with("Request") || name.ends_with("Step") {
         schema["additionalProperties"] = json!(false);
     }
+    if ["eta", "countdown"].iter().all(|name| schema["properties"].get(name).is_some()) {
+        schema["not"] = json!({
+            "type": "object", "required": ["eta", "countdown"],
+            "properties": {"eta": {"type": "string"}, "countdown": {"type": "number"}},
+        });
+    }
 }
 
-fn nullable(mut schema: Value) -> Value {
+fn nullable(mut schema: Value, enums: &Map<String, Value>) -> Value {
+    // a reference beside other words: a choice is written out, since null is none of its own values
+    let referred = schema["allOf"][0]["$ref"].as_str().or(schema["$ref"].as_str());
+    let choice = referred.and_then(|path| path.rsplit('/').next()).and_then(|name| enums.get(name)).cloned();
+    if let Some(mut choice) = choice {
+        for word in ["description", "default"] {
+            if !schema[word].is_null() {
+                choice[word] = schema[word].take();
+            }
+        }
+        schema = choice;
+    }
     if let Some(map) = schema.as_object_mut()
         && map.contains_key("type")
     {

@@ -33,7 +33,7 @@ pub(crate) struct TaskStep {
 #[derive(Clone, Debug, Object)]
 pub(crate) struct ChainStep {
     /// The steps, in order.
-    #[oai(validator(min_items = 1, max_items = 10000))]
+    #[oai(validator(min_items = 1))]
     pub(crate) chain: Vec<Step>,
 }
 
@@ -41,7 +41,7 @@ pub(crate) struct ChainStep {
 #[derive(Clone, Debug, Object)]
 pub(crate) struct GroupStep {
     /// The steps.
-    #[oai(validator(min_items = 1, max_items = 10000))]
+    #[oai(validator(min_items = 1))]
     pub(crate) group: Vec<Step>,
 }
 
@@ -56,7 +56,7 @@ pub(crate) struct ChordStep {
 #[derive(Clone, Debug, Object)]
 pub(crate) struct ChordPartsStep {
     /// The steps that run side by side.
-    #[oai(validator(min_items = 1, max_items = 10000))]
+    #[oai(validator(min_items = 1))]
     pub(crate) header: Vec<Step>,
     /// What is called with the list of their results.
     pub(crate) body: Step,

@@ -9,6 +9,7 @@ use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use serde_json::{Map, Value};
 
 use crate::body::{self, Body, content_type, media_type};
+use crate::json::JsonObject;
 use crate::problem::{FieldError, Problem};
 use crate::routes::documents::DocumentRequest;
 use crate::state::State;
@@ -75,7 +76,13 @@ fn form_schema() -> MetaSchemaRef {
         properties: vec![
             ("file", text(Some("binary"), "The document: a text or Markdown file in UTF-8.")),
             ("title", text(None, "A title; the file's name when missing.")),
-            ("metadata", text(None, "Fields of your own, as the text of a JSON object.")),
+            (
+                "metadata",
+                JsonObject::schema_ref().merge(MetaSchema {
+                    description: Some("Fields of your own, as the text of a JSON object."),
+                    ..MetaSchema::ANY
+                }),
+            ),
             ("collection", text(None, "The collection it belongs to.")),
             ("language", text(None, "The language of the text, for keyword search.")),
         ],

@@ -6,13 +6,14 @@ use petiole_storage::{Cursor, Document, DocumentFilter, DocumentState, NewDocume
 use poem::web::Data;
 use poem_openapi::param::{Path, Query};
 use poem_openapi::payload::Json;
-use poem_openapi::types::{Example, ToJSON};
+use poem_openapi::types::Example;
 use poem_openapi::{ApiResponse, Enum, Object, OpenApi};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::failures::{Answer, Create, List, One};
-use crate::json::{JsonObject, null_character};
+use crate::json::{JsonObject, Text};
+use crate::language::Language;
 use crate::problem::Problem;
 use crate::request_id::RequestId;
 use crate::routes::Group;
@@ -30,71 +31,52 @@ pub(crate) struct Documents;
 #[oai(example)]
 pub(crate) struct DocumentRequest {
     /// The text.
-    #[oai(validator(min_length = 1))]
-    pub(crate) text: String,
+    pub(crate) text: Text,
     /// A title, shown with what is found.
-    #[oai(validator(max_length = 500))]
+    #[oai(validator(max_length = 500, pattern = r"^[^\x00]*$"))]
     pub(crate) title: Option<String>,
     /// Fields of your own; a search can be narrowed by them.
     #[oai(default)]
     pub(crate) metadata: JsonObject,
     /// The collection it belongs to.
-    #[oai(default = "default_collection", validator(min_length = 1, max_length = 200))]
+    #[oai(default = "default_collection", validator(min_length = 1, max_length = 200, pattern = r"^[^\x00]*$"))]
     pub(crate) collection: String,
     /// The language of the text, for keyword search: a text-search configuration of PostgreSQL, such as `english`,
     /// `german` or `simple`.
-    #[oai(default = "default_language", validator(min_length = 1, max_length = 63))]
-    pub(crate) language: String,
+    #[oai(default)]
+    pub(crate) language: Language,
 }
 
 pub(crate) fn default_collection() -> String {
     "default".into()
 }
 
-fn default_language() -> String {
-    "english".into()
-}
-
 impl Example for DocumentRequest {
     fn example() -> Self {
         let Value::Object(metadata) = json!({"author": "Ada", "year": 1843}) else { unreachable!("an object") };
         Self {
-            text:
+            text: Text(
                 "The Analytical Engine weaves algebraical patterns just as the Jacquard loom weaves flowers and leaves."
                     .into(),
+            ),
             title: Some("Notes on the Analytical Engine".into()),
             metadata: JsonObject(metadata),
             collection: "history".into(),
-            language: "english".into(),
+            language: Language::default(),
         }
     }
 }
 
 impl DocumentRequest {
-    /// What the schema cannot say. `prefix` stands before the fields' names.
-    pub(crate) fn check(&self, prefix: &str) -> Result<(), Problem> {
-        if self.text.trim().is_empty() {
-            return Err(Problem::field(format!("{prefix}text"), "must hold more than white space"));
-        }
-        let texts =
-            [("text", Some(&self.text)), ("title", self.title.as_ref()), ("collection", Some(&self.collection))];
-        let text = texts.iter().find(|(_, text)| text.is_some_and(|text| text.contains('\0')));
-        let metadata = || null_character(&self.metadata.to_json().unwrap_or_default(), "metadata");
-        match text.map(|(name, _)| (*name).to_owned()).or_else(metadata) {
-            Some(field) => Err(Problem::field(format!("{prefix}{field}"), "must not hold the character U+0000")),
-            None => Ok(()),
-        }
-    }
-
     pub(crate) fn into_new(self, id: Uuid, task_id: String, media_type: &str) -> NewDocument {
         NewDocument {
             id,
             title: self.title,
             collection: self.collection,
             metadata: self.metadata.0,
-            language: self.language.to_ascii_lowercase(),
+            language: self.language.0,
             media_type: media_type.into(),
-            content: self.text,
+            content: self.text.0,
             task_id,
         }
     }
@@ -251,7 +233,6 @@ impl Documents {
         body: DocumentBody,
     ) -> Answer<AcceptedResponse, Create> {
         let DocumentBody { request, media_type } = body;
-        request.check("")?;
         let (id, task_id) = (Uuid::now_v7(), Uuid::new_v4().to_string());
         let message = outbox_message(&state, INGEST, id, &task_id, &request_id)?;
         let new = request.into_new(id, task_id.clone(), &media_type);
@@ -284,6 +265,7 @@ impl Documents {
         #[oai(default = "default_limit", validator(minimum(value = "1"), maximum(value = "200")))]
         limit: Query<u64>,
         /// Where the page begins: `next_cursor` of the page before.
+        #[oai(validator(pattern = "^([A-Za-z0-9_-]{32})?$"))]
         cursor: Query<Option<String>>,
         /// Only documents of this collection.
         collection: Query<Option<String>>,
@@ -291,7 +273,6 @@ impl Documents {
         #[oai(name = "state")]
         in_state: Query<Option<StateOfDocument>>,
     ) -> Answer<Json<DocumentPage>, List> {
-        refuse_null("collection", collection.0.as_deref())?;
         let filter = DocumentFilter { collection: collection.0, state: in_state.0.map(Into::into) };
         let after = cursor.0.as_deref().filter(|cursor| !cursor.is_empty()).map(Cursor::decode).transpose()?;
         let page = state.storage.documents(&filter, after, limit.0).await?;
@@ -346,13 +327,5 @@ pub(crate) fn renamed(error: petiole_storage::StorageError, from: &str, to: &str
     match error {
         petiole_storage::StorageError::Invalid { field, message } if field == from => Problem::field(to, message),
         other => other.into(),
-    }
-}
-
-/// PostgreSQL cannot compare with U+0000.
-pub(crate) fn refuse_null(field: &str, text: Option<&str>) -> Result<(), Problem> {
-    match text {
-        Some(text) if text.contains('\0') => Err(Problem::field(field, "must not hold the character U+0000")),
-        _ => Ok(()),
     }
 }

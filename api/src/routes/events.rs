@@ -5,53 +5,26 @@ use petiole_storage::{CreatedEvent, Cursor, Event, EventFilter, EventState, Idem
 use poem::web::Data;
 use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::Json;
-use poem_openapi::types::{Any, Example};
+use poem_openapi::types::Any;
 use poem_openapi::{Enum, Object, OpenApi};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::auth::Caller;
-use crate::body::{Body, parse};
+use crate::body::Body;
+use crate::event_types::EventRequest;
 use crate::failures::{Answer, CreateOnce, List, One};
-use crate::json::{JsonObject, null_character};
 use crate::problem::Problem;
 use crate::request_id::RequestId;
 use crate::routes::Group;
-use crate::routes::documents::{
-    Accepted, AcceptedResponse, DocumentRequest, default_limit, outbox_message, refuse_null,
-};
+use crate::routes::documents::{Accepted, AcceptedResponse, default_limit, outbox_message};
 use crate::state::State;
 
 /// The task that works on events.
 const PROCESS: &str = "process_incoming_event";
-/// The event types that this version knows.
-const DOCUMENT_INGEST: &str = "document.ingest";
-/// The longest idempotency key.
-const LONGEST_KEY: usize = 255;
 
 #[derive(Clone, Default)]
 pub(crate) struct Events;
-
-/// Something that happened, and is to be worked on.
-#[derive(Clone, Debug, Object)]
-#[oai(example)]
-pub(crate) struct EventRequest {
-    /// What happened. `document.ingest` takes the body of `POST /v1/documents` as its data.
-    #[oai(rename = "type", validator(min_length = 1, max_length = 200))]
-    kind: String,
-    /// The particulars; what they are depends on the type.
-    data: JsonObject,
-}
-
-impl Example for EventRequest {
-    fn example() -> Self {
-        let Value::Object(data) = json!({"text": "Sloths come down from their trees once a week.", "title": "sloths"})
-        else {
-            unreachable!("an object")
-        };
-        Self { kind: DOCUMENT_INGEST.into(), data: JsonObject(data) }
-    }
-}
 
 /// Where an event is between being accepted and being done with.
 #[derive(Clone, Copy, Debug, Enum)]
@@ -152,18 +125,18 @@ impl Events {
         state: Data<&State>,
         request_id: RequestId,
         caller: Caller,
-        /// A text of your own, at most 255 characters, by which this request is known if it must be sent again.
-        #[oai(name = "Idempotency-Key")]
+        /// A text of your own by which this request is known if it must be sent again: 1 to 255 characters of ASCII.
+        #[oai(name = "Idempotency-Key", validator(pattern = r"^[\x21-\x7e]([\x20-\x7e]{0,253}[\x21-\x7e])?$"))]
         key: Header<Option<String>>,
         body: Body<EventRequest>,
     ) -> Answer<AcceptedResponse, CreateOnce> {
         let Body(request) = body;
-        check(&request)?;
-        let key = key.0.map(|key| idempotency_key(key, &caller, &request)).transpose()?;
+        request.check()?;
+        let key = key.0.map(|key| idempotency_key(key, &caller, &request));
         let (id, task_id) = (Uuid::now_v7(), Uuid::new_v4().to_string());
         let message = outbox_message(&state, PROCESS, id, &task_id, &request_id)?;
         let answer = json!({"id": id, "task_id": task_id});
-        let new = NewEvent { id, kind: request.kind, data: Value::Object(request.data.0), task_id: task_id.clone() };
+        let new = NewEvent { id, kind: request.kind, data: Value::Object(request.data), task_id: task_id.clone() };
         let created = state.storage.create_event(new, message, key.as_ref().map(|key| (key, &answer))).await?;
         let (id, task_id) = match created {
             CreatedEvent::New => (id, task_id),
@@ -197,6 +170,7 @@ impl Events {
         #[oai(default = "default_limit", validator(minimum(value = "1"), maximum(value = "200")))]
         limit: Query<u64>,
         /// Where the page begins: `next_cursor` of the page before.
+        #[oai(validator(pattern = "^([A-Za-z0-9_-]{32})?$"))]
         cursor: Query<Option<String>>,
         /// Only events of this type.
         #[oai(name = "type")]
@@ -205,7 +179,6 @@ impl Events {
         #[oai(name = "state")]
         in_state: Query<Option<StateOfEvent>>,
     ) -> Answer<Json<EventPage>, List> {
-        refuse_null("type", kind.0.as_deref())?;
         let filter = EventFilter { kind: kind.0, state: in_state.0.map(Into::into) };
         let after = cursor.0.as_deref().filter(|cursor| !cursor.is_empty()).map(Cursor::decode).transpose()?;
         let page = state.storage.events(&filter, after, limit.0).await?;
@@ -216,24 +189,9 @@ impl Events {
     }
 }
 
-/// What can be said before the event is stored.
-fn check(request: &EventRequest) -> Result<(), Problem> {
-    if request.kind != DOCUMENT_INGEST {
-        return Err(Problem::field("type", format!("must be {DOCUMENT_INGEST}, is {:?}", request.kind)));
-    }
-    let data = Value::Object(request.data.0.clone());
-    if let Some(field) = null_character(&data, "data") {
-        return Err(Problem::field(field, "must not hold the character U+0000"));
-    }
-    parse::<DocumentRequest>(data, "data")?.check("data.")
-}
-
-fn idempotency_key(key: String, caller: &Caller, request: &EventRequest) -> Result<IdempotencyKey, Problem> {
-    if key.is_empty() || key.chars().count() > LONGEST_KEY || key.contains('\0') {
-        return Err(Problem::field("Idempotency-Key", format!("must have 1 to {LONGEST_KEY} characters")));
-    }
-    let request = json!({"type": request.kind, "data": request.data.0});
-    Ok(IdempotencyKey { scope: format!("events {}", caller.0), key, request_hash: request_hash(&request) })
+fn idempotency_key(key: String, caller: &Caller, request: &EventRequest) -> IdempotencyKey {
+    let request = json!({"type": request.kind, "data": request.data});
+    IdempotencyKey { scope: format!("events {}", caller.0), key, request_hash: request_hash(&request) }
 }
 
 fn first_answer(answer: &Value) -> Result<(Uuid, String), Problem> {

@@ -5,17 +5,16 @@ use std::time::Duration;
 use petiole_storage::{Hit, SearchMode, SearchQuery};
 use poem::web::Data;
 use poem_openapi::payload::Json;
-use poem_openapi::types::{Example, ToJSON};
+use poem_openapi::types::Example;
 use poem_openapi::{Enum, Object, OpenApi};
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::body::Body;
 use crate::failures::{Answer, Create};
-use crate::json::{JsonObject, null_character};
+use crate::json::{JsonObject, Text};
 use crate::problem::Problem;
 use crate::routes::Group;
-use crate::routes::documents::refuse_null;
 use crate::state::State;
 
 /// How long embedding the question may take; the first one waits for the model to be loaded.
@@ -42,8 +41,8 @@ pub(crate) enum Mode {
 #[oai(example)]
 pub(crate) struct SearchRequest {
     /// The question, or words.
-    #[oai(validator(min_length = 1, max_length = 8192))]
-    query: String,
+    #[oai(validator(max_length = 8192))]
+    query: Text,
     /// At most this many hits.
     #[oai(default = "default_top_k", validator(minimum(value = "1"), maximum(value = "1000")))]
     top_k: u32,
@@ -65,7 +64,7 @@ fn default_top_k() -> u32 {
 impl Example for SearchRequest {
     fn example() -> Self {
         Self {
-            query: "machines that weave patterns".into(),
+            query: Text("machines that weave patterns".into()),
             top_k: 5,
             mode: Mode::Hybrid,
             collection: Some("history".into()),
@@ -124,21 +123,13 @@ impl Search {
     #[oai(path = "/v1/search", method = "post", operation_id = "search", tag = "Group::Search")]
     async fn search(&self, state: Data<&State>, body: Body<SearchRequest>) -> Answer<Json<Hits>, Create> {
         let Body(request) = body;
-        if request.query.trim().is_empty() {
-            return Err(Problem::field("query", "must hold more than white space").into());
-        }
-        refuse_null("query", Some(&request.query))?;
-        refuse_null("collection", request.collection.as_deref())?;
-        if let Some(field) = null_character(&request.filter.to_json().unwrap_or_default(), "filter") {
-            return Err(Problem::field(field, "must not hold the character U+0000").into());
-        }
         let mode = match request.mode {
             Mode::Keyword => SearchMode::Keyword,
-            Mode::Vector => SearchMode::Vector(embed(&state, &request.query).await?),
-            Mode::Hybrid => SearchMode::Hybrid(embed(&state, &request.query).await?),
+            Mode::Vector => SearchMode::Vector(embed(&state, &request.query.0).await?),
+            Mode::Hybrid => SearchMode::Hybrid(embed(&state, &request.query.0).await?),
         };
         let query = SearchQuery {
-            text: request.query,
+            text: request.query.0,
             mode,
             top_k: request.top_k,
             collection: request.collection,

@@ -6,7 +6,7 @@ use crate::server::{Server, answer, start};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_document_is_accepted_followed_and_deleted() {
     let server = start().await;
-    let body = json!({"text": "Salmon swim upstream.", "title": "salmon", "collection": "fish", "metadata": {"n": 1, "deep": {"x": null}}});
+    let body = json!({"text": "Salmon swim upstream.", "title": "salmon", "collection": "fish", "metadata": {"n": 1, "deep": {"x": null, "k\0": "v\0"}}});
     let accepted = server.post("/v1/documents", &body).await;
     assert_eq!((accepted.status, &accepted.json["state"]), (202, &json!("queued")), "{}", accepted.json);
     let path = accepted.header("location").to_owned();
@@ -94,6 +94,11 @@ async fn keyword_search_works_without_a_model() {
     // no model, no vectors: nothing is found, and nothing breaks
     let found = server.post("/v1/search", &json!({"query": "salmon", "mode": "keyword"})).await;
     assert_eq!((found.status, found.json), (200, json!({"hits": []})));
+    // U+0000 is in no stored text, so it finds nothing and breaks nothing
+    let odd = json!({"query": "a b", "mode": "keyword", "collection": "c\0", "filter": {"k\0": "v\0"}});
+    assert_eq!(server.post("/v1/search", &odd).await.json, json!({"hits": []}));
+    assert_eq!(server.get("/v1/documents?collection=%00").await.json["items"], json!([]));
+    assert_eq!(server.get("/v1/events?type=%00").await.json["items"], json!([]));
     let refused = server.post("/v1/search", &json!({"query": "salmon", "mode": "vector"})).await;
     refused.problem(503);
     assert!(!refused.header("retry-after").is_empty());

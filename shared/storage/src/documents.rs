@@ -16,6 +16,7 @@ use crate::entity::document;
 use crate::error::{Result, StorageError};
 use crate::events::storable;
 use crate::idempotency::hex;
+use crate::jsonb;
 use crate::outbox::{self, NewOutboxMessage};
 use crate::storage::{OPERATION, Storage, within};
 
@@ -72,7 +73,7 @@ impl From<document::Model> for Document {
             id: row.id,
             title: row.title,
             collection: row.collection,
-            metadata: row.metadata,
+            metadata: jsonb::sent(row.metadata),
             language: row.language,
             media_type: row.media_type,
             content_hash: row.content_hash,
@@ -84,6 +85,13 @@ impl From<document::Model> for Document {
             created_at: row.created_at,
             updated_at: row.updated_at,
         }
+    }
+}
+
+impl Document {
+    /// A row that was read as it lies in the database.
+    fn restored(self) -> Self {
+        Self { metadata: jsonb::sent(self.metadata), ..self }
     }
 }
 
@@ -185,7 +193,7 @@ impl Storage {
     pub async fn document(&self, id: Uuid) -> Result<Document> {
         within(OPERATION, async {
             let row = document::Entity::find_by_id(id).into_model::<Document>().one(&self.db).await?;
-            row.ok_or_else(|| StorageError::not_found("document", id))
+            row.map(Document::restored).ok_or_else(|| StorageError::not_found("document", id))
         })
         .await
     }
@@ -215,6 +223,10 @@ impl Storage {
         limit: u64,
     ) -> Result<Page<Document>> {
         use document::Column as C;
+        // no collection has such a name
+        if filter.collection.as_deref().is_some_and(|name| name.contains('\0')) {
+            return Ok(Page { items: vec![], next: None });
+        }
         let mut condition = Condition::all();
         if let Some(collection) = &filter.collection {
             condition = condition.add(C::Collection.eq(collection));
@@ -238,6 +250,7 @@ impl Storage {
             Ok(query.limit(limit + 1).into_model::<Document>().all(&self.db).await?)
         })
         .await?;
+        let rows = rows.into_iter().map(Document::restored).collect();
         Ok(Page::new(rows, limit, |document| Cursor { created_at: document.created_at, id: document.id }))
     }
 
@@ -328,7 +341,7 @@ async fn insert(transaction: &DatabaseTransaction, new: NewDocument, event_id: O
         id: Set(new.id),
         title: Set(new.title),
         collection: Set(new.collection),
-        metadata: Set(Value::Object(new.metadata)),
+        metadata: Set(jsonb::stored(Value::Object(new.metadata))),
         language: Set(new.language),
         media_type: Set(new.media_type),
         content_hash: Set(hex(&Sha256::digest(&new.content))),

@@ -13,6 +13,7 @@ use crate::cursor::{Cursor, Page};
 use crate::entity::event;
 use crate::error::{Result, StorageError};
 use crate::idempotency::{self, IdempotencyKey};
+use crate::jsonb;
 use crate::outbox::{self, NewOutboxMessage};
 use crate::storage::{OPERATION, Storage, within};
 
@@ -58,7 +59,7 @@ impl From<event::Model> for Event {
         Self {
             id: row.id,
             kind: row.kind,
-            data: row.data,
+            data: jsonb::sent(row.data),
             state: row.state,
             task_id: row.task_id,
             output: row.output,
@@ -123,7 +124,7 @@ impl Storage {
             let row = event::ActiveModel {
                 id: Set(new.id),
                 kind: Set(new.kind),
-                data: Set(new.data),
+                data: Set(jsonb::stored(new.data)),
                 state: Set(EventState::Queued),
                 task_id: Set(new.task_id),
                 ..Default::default()
@@ -154,6 +155,10 @@ impl Storage {
     /// [`StorageError::Unavailable`].
     pub async fn events(&self, filter: &EventFilter, after: Option<Cursor>, limit: u64) -> Result<Page<Event>> {
         use event::Column as C;
+        // no event is of such a kind
+        if filter.kind.as_deref().is_some_and(|kind| kind.contains('\0')) {
+            return Ok(Page { items: vec![], next: None });
+        }
         let mut condition = Condition::all();
         if let Some(kind) = &filter.kind {
             condition = condition.add(C::Kind.eq(kind));

@@ -7,6 +7,7 @@
 //! | `documents`, `chunks` | texts, their passages and vectors |
 //! | `search` | passages by meaning, by words, by both |
 //! | `outbox` | messages that must reach the broker, stored with the row that caused them |
+//! | `jsonb` | JSON as PostgreSQL can keep it |
 //! | `idempotency` | keys by which a repeated request gets its first answer |
 //! | `embedding_model` | which model made the vectors |
 //!
@@ -21,6 +22,7 @@ mod entity;
 mod error;
 mod events;
 mod idempotency;
+mod jsonb;
 mod migration;
 mod outbox;
 mod search;

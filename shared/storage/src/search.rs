@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::error::{Result, StorageError};
+use crate::jsonb;
 use crate::storage::{OPERATION, Storage, within};
 
 /// How passages are found.
@@ -102,10 +103,15 @@ impl Storage {
     /// The passages that fit best, best first.
     ///
     /// # Errors
-    /// [`StorageError::Invalid`] for what PostgreSQL cannot compare (U+0000, a vector of the wrong length);
+    /// [`StorageError::Invalid`] for a vector of the wrong length;
     /// [`StorageError::Unavailable`].
     pub async fn search(&self, query: &SearchQuery) -> Result<Vec<Hit>> {
-        let filter = (!query.filter.is_empty()).then(|| Value::Object(query.filter.clone()));
+        // no collection has such a name, and no word is lost with what stands between words
+        if query.collection.as_deref().is_some_and(|name| name.contains('\0')) {
+            return Ok(vec![]);
+        }
+        let text = query.text.replace('\0', " ");
+        let filter = (!query.filter.is_empty()).then(|| jsonb::stored(Value::Object(query.filter.clone())));
         let vector = match &query.mode {
             SearchMode::Vector(vector) | SearchMode::Hybrid(vector) => Some(PgVector::from(vector.clone())),
             SearchMode::Keyword => None,
@@ -135,7 +141,7 @@ impl Storage {
             query.collection.clone().into(),
             filter.into(),
             i64::from(candidates).into(),
-            query.text.as_str().into(),
+            text.into(),
             i64::from(query.top_k).into(),
         ];
         within(OPERATION, async {
@@ -148,7 +154,8 @@ impl Storage {
                 .execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, settings, [breadth.into()]))
                 .await?;
             let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
-            let hits = Hit::find_by_statement(statement).all(&transaction).await?;
+            let mut hits = Hit::find_by_statement(statement).all(&transaction).await?;
+            hits.iter_mut().for_each(|hit| hit.metadata = jsonb::sent(hit.metadata.take()));
             transaction.commit().await?;
             Ok(hits)
         })
