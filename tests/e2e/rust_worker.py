@@ -29,7 +29,7 @@ def rust_worker(stack, client, log, *flags, **settings):
     if env is None or not os.path.exists(program):
         pytest.skip("the stack's worker is no process of this machine")
     tag = uuid.uuid4().hex[:8]
-    queue, name = f"e2e-rust-{tag}", f"e2e-python-rust-{tag}@here"
+    queue, name = settings.get("WORKER_QUEUES", f"e2e-rust-{tag}"), f"e2e-python-rust-{tag}@here"
     env.update(BROKER_URL=stack.broker_url, RESULT_BACKEND=stack.backend_url, WORKER_NAME=name, WORKER_QUEUES=queue)
     env.update(settings)
     env.pop("METRICS_PORT", None)
@@ -40,7 +40,7 @@ def rust_worker(stack, client, log, *flags, **settings):
         def answers():
             assert process.poll() is None, log.read_text()[-2000:]
             return client.app.control.inspect(timeout=1, destination=[name]).ping()
-        wait_until(answers, lambda: f"the Rust worker answers: {log.read_text()[-2000:]}", 60)
+        wait_until(answers, lambda: f"the Rust worker answers: {log.read_text()[-2000:]}", float(settings.get("E2E_WAIT", 60)))
         yield queue, name, process
     finally:
         process.terminate()

@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use petiole_client::{Client, ClientConfig, ClientError};
+use petiole_protocol::Map;
 use petiole_redis::broker::Side;
 use petiole_redis::{Connector, RedisError};
 use serde::Serialize;
+use serde_json::Value;
 use tracing::{info, warn};
 
 use crate::config::WorkerConfig;
+use crate::control::{Commands, ControlState};
 use crate::events::Events;
 use crate::request::{Cancel, Phase};
 use crate::rusty::{self, Rusty, SharedApp};
@@ -32,6 +35,9 @@ pub enum EngineError {
     /// The same, by the client.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// A state database that cannot be used.
+    #[error(transparent)]
+    StateDb(#[from] crate::statedb::StateDbError),
     /// Signals cannot be listened to, or no loopback socket can be had.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -40,13 +46,15 @@ pub enum EngineError {
 /// An application: its tasks.
 pub struct App {
     tasks: BTreeMap<String, Arc<dyn Task>>,
+    commands: Commands,
     rusty: SharedApp,
 }
 
-/// Collects tasks.
+/// Collects tasks and commands.
 #[derive(Default)]
 pub struct AppBuilder {
     tasks: Vec<Arc<dyn Task>>,
+    commands: Commands,
     rusty: SharedApp,
 }
 
@@ -67,6 +75,43 @@ impl AppBuilder {
         self
     }
 
+    /// Adds a command of remote control that changes something: `celery control NAME` and `app.control.broadcast` call it.
+    /// One of a name that Celery knows takes its place.
+    ///
+    /// ```
+    /// # use petiole_engine::App;
+    /// # use serde_json::{Value, json};
+    /// App::builder().control_command("increase_prefetch_count", |state, arguments| async move {
+    ///     let n = arguments.get("n").and_then(Value::as_i64).unwrap_or(1);
+    ///     state.adjust_prefetch(isize::try_from(n).map_err(|error| error.to_string())?);
+    ///     Ok(json!({"ok": "prefetch count incremented"}))
+    /// });
+    /// ```
+    pub fn control_command<F, R>(mut self, name: impl Into<String>, command: F) -> Self
+    where
+        F: Fn(ControlState, Map) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<Value, String>> + Send + 'static,
+    {
+        self.commands.add(name.into(), command);
+        self
+    }
+
+    /// Adds a command of remote control that only looks: `celery inspect NAME` calls it.
+    ///
+    /// ```
+    /// # use petiole_engine::App;
+    /// # use serde_json::json;
+    /// App::builder()
+    ///     .inspect_command("current_prefetch_count", |state, _| async move { Ok(json!(state.prefetch_count())) });
+    /// ```
+    pub fn inspect_command<F, R>(self, name: impl Into<String>, command: F) -> Self
+    where
+        F: Fn(ControlState, Map) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<Value, String>> + Send + 'static,
+    {
+        self.control_command(name, command)
+    }
+
     /// The application.
     ///
     /// # Errors
@@ -78,7 +123,7 @@ impl AppBuilder {
                 return Err(EngineError::TwoTasks(task.name().to_owned()));
             }
         }
-        Ok(App { tasks, rusty: self.rusty })
+        Ok(App { tasks, commands: self.commands, rusty: self.rusty })
     }
 }
 
@@ -114,15 +159,31 @@ impl App {
         let clock = Arc::default();
         let node = config.node_name();
         let events = Events::start(client.broker().clone(), &node, Arc::clone(&clock), config.send_task_events);
-        let worker = Arc::new(Worker::new(Parts { config, tasks: self.tasks, client, connector, clock, events }));
+        let worker = Arc::new(Worker::new(Parts {
+            config,
+            tasks: self.tasks,
+            client,
+            connector,
+            clock,
+            events,
+            commands: self.commands,
+        }));
+        crate::statedb::open(&worker)?;
+        worker.declare_rate_limits();
         crate::trace::watch_panics();
         worker.shutdown.listen()?;
         banner(&worker);
 
-        let mut background = vec![
-            tokio::spawn(crate::control::listen(worker.clone())),
-            tokio::spawn(crate::heartbeat::keep_claims(worker.clone())),
-        ];
+        let mut background = vec![tokio::spawn(crate::heartbeat::keep_claims(worker.clone()))];
+        if worker.config.enable_remote_control {
+            background.push(tokio::spawn(crate::control::listen(worker.clone())));
+        }
+        if worker.config.state_db.is_some() {
+            background.push(tokio::spawn(crate::statedb::keep(worker.clone())));
+        }
+        if worker.config.purge {
+            purge(&worker).await?;
+        }
         if !worker.config.without_heartbeat {
             background.push(tokio::spawn(crate::heartbeat::beat(worker.clone())));
         }
@@ -137,9 +198,21 @@ impl App {
         finish(&worker).await;
         background.iter().for_each(tokio::task::JoinHandle::abort);
         say_goodbye(&worker).await;
+        crate::statedb::save(&worker).await;
         info!("worker: {} is gone", worker.node);
         Ok(())
     }
+}
+
+/// Empties the queues that are about to be consumed (`--purge`).
+async fn purge(worker: &Worker) -> Result<(), EngineError> {
+    for queue in worker.queues() {
+        let erased = worker.client.broker().purge(&queue).await?;
+        if erased > 0 {
+            warn!("purge: Erased {erased} message(s) from the queue {queue}");
+        }
+    }
+    Ok(())
 }
 
 /// What has not begun goes back to its queue; what runs may finish, or is ended.
@@ -163,7 +236,7 @@ async fn finish(worker: &Arc<Worker>) {
     let running = || worker.state.requests(|request| matches!(request.phase(), Phase::Active(_)));
     let soft = worker.config.soft_shutdown_timeout;
     let mut left = running();
-    if !soft.is_zero() && !left.is_empty() {
+    if !soft.is_zero() && (!left.is_empty() || worker.config.soft_shutdown_on_idle) {
         warn!("Initiating Soft Shutdown, terminating in {} seconds", soft.as_secs_f64());
         wait_for_pool(worker, soft).await;
         left = running();

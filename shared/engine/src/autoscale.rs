@@ -56,7 +56,7 @@ impl Autoscale {
             (range.max, range.min) = (max_wanted, min_wanted);
             (max_wanted, min_wanted, before)
         };
-        let multiplier = worker.config.prefetch_multiplier as isize;
+        let multiplier = worker.config.multiplier() as isize;
         worker.qos.adjust((max as isize - before as isize) * multiplier);
         let ready = worker.pool.resize(worker.pool.limit().clamp(min, max));
         crate::trace::start_all(worker, ready);

@@ -1,11 +1,16 @@
 //! The command line of a worker: the flags of `celery worker` by their names (celery.bin.worker). Flags beat environment.
 
+mod pidfile;
+mod without_effect;
+
 use clap::Args;
 use petiole_settings::{Reader, Role, Settings, SettingsError, telemetry};
 use secrecy::ExposeSecret;
 
 use crate::app::{App, EngineError};
 use crate::config::WorkerConfig;
+pub(crate) use pidfile::Pidfile;
+use without_effect::WithoutEffect;
 
 /// Reads the settings, lays the flags over them and starts logging: what the `main` of a worker begins with.
 ///
@@ -21,6 +26,10 @@ pub fn load(args: &WorkerArgs) -> Result<(Settings, WorkerConfig), SettingsError
     }
     telemetry::init(&settings.log);
     args.apply(&mut config);
+    args.without_effect.say();
+    if let Some(path) = &args.pidfile {
+        config.pidfile = Some(path.clone());
+    }
     Ok((settings, config))
 }
 
@@ -29,6 +38,7 @@ pub fn load(args: &WorkerArgs) -> Result<(Settings, WorkerConfig), SettingsError
 /// # Errors
 /// As [`App::run`].
 pub async fn run(app: App, config: WorkerConfig, settings: &Settings) -> Result<(), EngineError> {
+    let _pidfile = config.pidfile.as_deref().map(Pidfile::write).transpose()?;
     app.run(config, settings.broker_url.expose_secret(), settings.result_backend.expose_secret()).await
 }
 
@@ -41,8 +51,14 @@ pub struct WorkerArgs {
     /// Queues to consume, comma separated.
     #[arg(short = 'Q', long = "queues", value_delimiter = ',')]
     pub queues: Vec<String>,
-    /// Number of tasks that run at once.
-    #[arg(short = 'c', long = "concurrency")]
+    /// Queues not to consume, comma separated.
+    #[arg(short = 'X', long = "exclude-queues", value_delimiter = ',')]
+    pub exclude_queues: Vec<String>,
+    /// Empty the queues before the start.
+    #[arg(long = "purge", visible_alias = "discard")]
+    pub purge: bool,
+    /// Number of tasks that run at once, or `auto`: as many as there are cores.
+    #[arg(short = 'c', long = "concurrency", value_parser = concurrency)]
     pub concurrency: Option<usize>,
     /// Most and fewest slots, as the work needs them: `max,min`.
     #[arg(long = "autoscale", value_parser = autoscale_range)]
@@ -50,6 +66,9 @@ pub struct WorkerArgs {
     /// Messages fetched ahead, per slot; 0: no limit.
     #[arg(long = "prefetch-multiplier")]
     pub prefetch_multiplier: Option<usize>,
+    /// Fetch a message only when a slot is free for it.
+    #[arg(long = "disable-prefetch")]
+    pub disable_prefetch: bool,
     /// Send task-related events that can be captured by monitors.
     #[arg(short = 'E', long = "task-events", visible_alias = "events")]
     pub task_events: bool,
@@ -71,6 +90,24 @@ pub struct WorkerArgs {
     /// Do not send heartbeats.
     #[arg(long = "without-heartbeat")]
     pub without_heartbeat: bool,
+    /// Seconds between heartbeats.
+    #[arg(long = "heartbeat-interval")]
+    pub heartbeat_interval: Option<f64>,
+    /// A file for revoked ids, which then survive a restart.
+    #[arg(short = 'S', long = "statedb", value_name = "PATH")]
+    pub statedb: Option<std::path::PathBuf>,
+    /// A file for the process id, removed at the end.
+    #[arg(long = "pidfile", value_name = "PATH")]
+    pub pidfile: Option<std::path::PathBuf>,
+    #[command(flatten)]
+    pub(crate) without_effect: WithoutEffect,
+}
+
+fn concurrency(text: &str) -> Result<usize, String> {
+    match text {
+        "auto" => Ok(0),
+        number => number.parse().map_err(|_| "must be a whole number, or auto".to_owned()),
+    }
 }
 
 fn autoscale_range(text: &str) -> Result<(usize, usize), String> {
@@ -90,12 +127,17 @@ impl WorkerArgs {
         config.concurrency = self.concurrency.unwrap_or(config.concurrency);
         config.autoscale = self.autoscale.or(config.autoscale);
         config.prefetch_multiplier = self.prefetch_multiplier.unwrap_or(config.prefetch_multiplier);
+        config.disable_prefetch |= self.disable_prefetch;
         config.send_task_events |= self.task_events;
         config.time_limit = self.time_limit.map_or(config.time_limit, seconds);
         config.soft_time_limit = self.soft_time_limit.map_or(config.soft_time_limit, seconds);
         config.without_gossip |= self.without_gossip;
         config.without_mingle |= self.without_mingle;
         config.without_heartbeat |= self.without_heartbeat;
+        config.purge |= self.purge;
+        config.queues.retain(|queue| !self.exclude_queues.contains(queue));
+        config.heartbeat_interval = self.heartbeat_interval.and_then(seconds).unwrap_or(config.heartbeat_interval);
+        config.state_db = self.statedb.clone().or(config.state_db.take());
     }
 
     /// The level as `tracing` names it.

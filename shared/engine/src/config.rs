@@ -1,5 +1,6 @@
 //! The worker's settings, by Celery's names in upper case, also with the prefix `CELERY_` (celery.app.defaults).
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use petiole_protocol::compression::Compression;
@@ -23,6 +24,8 @@ pub struct WorkerConfig {
     pub pool_restarts: bool,
     /// `WORKER_PREFETCH_MULTIPLIER`: 0 is without limit.
     pub prefetch_multiplier: usize,
+    /// `WORKER_DISABLE_PREFETCH`, `--disable-prefetch`: fetch one message a slot beside what runs. Celery fetches none.
+    pub disable_prefetch: bool,
     /// `WORKER_SEND_TASK_EVENTS` (also `WORKER_SEND_EVENTS`), `-E`.
     pub send_task_events: bool,
     /// `TASK_ACKS_LATE`.
@@ -59,6 +62,22 @@ pub struct WorkerConfig {
     pub soft_shutdown_timeout: Duration,
     /// `BROKER_GLOBAL_KEYPREFIX`, the transport option.
     pub global_keyprefix: String,
+    /// `WORKER_STATE_DB`, `--statedb`: a file for the revoked ids, which then survive a restart.
+    pub state_db: Option<PathBuf>,
+    /// `WORKER_ENABLE_REMOTE_CONTROL`.
+    pub enable_remote_control: bool,
+    /// `WORKER_DISABLE_RATE_LIMITS`.
+    pub disable_rate_limits: bool,
+    /// `TASK_DEFAULT_RATE_LIMIT`: of tasks that declare none.
+    pub default_rate_limit: Option<String>,
+    /// `WORKER_ENABLE_SOFT_SHUTDOWN_ON_IDLE`: does a soft shutdown wait also when nothing runs?
+    pub soft_shutdown_on_idle: bool,
+    /// `WORKER_HEARTBEAT_INTERVAL`, `--heartbeat-interval`: between the worker's heartbeats.
+    pub heartbeat_interval: Duration,
+    /// `--pidfile`: a file for the process id.
+    pub pidfile: Option<PathBuf>,
+    /// `--purge`: empty the queues before the start.
+    pub purge: bool,
     /// `--without-gossip`.
     pub without_gossip: bool,
     /// `--without-mingle`.
@@ -94,6 +113,7 @@ impl WorkerConfig {
             autoscale,
             pool_restarts: with!(boolean, "WORKER_POOL_RESTARTS", false),
             prefetch_multiplier: with!(number, "WORKER_PREFETCH_MULTIPLIER", 4, 0..=1_000_000),
+            disable_prefetch: with!(boolean, "WORKER_DISABLE_PREFETCH", false),
             send_task_events: with!(boolean, "WORKER_SEND_TASK_EVENTS", events),
             acks_late: with!(boolean, "TASK_ACKS_LATE", false),
             acks_on_failure_or_timeout: with!(boolean, "TASK_ACKS_ON_FAILURE_OR_TIMEOUT", true),
@@ -118,6 +138,15 @@ impl WorkerConfig {
                 .max(Duration::from_secs(1)),
             soft_shutdown_timeout: with!(seconds, "WORKER_SOFT_SHUTDOWN_TIMEOUT", Duration::ZERO),
             global_keyprefix: with!(text, "BROKER_GLOBAL_KEYPREFIX").map(|(_, prefix)| prefix).unwrap_or_default(),
+            state_db: with!(text, "WORKER_STATE_DB").map(|(_, path)| path.into()),
+            enable_remote_control: with!(boolean, "WORKER_ENABLE_REMOTE_CONTROL", true),
+            disable_rate_limits: with!(boolean, "WORKER_DISABLE_RATE_LIMITS", false),
+            default_rate_limit: with!(text, "TASK_DEFAULT_RATE_LIMIT").map(|(_, rate)| rate),
+            soft_shutdown_on_idle: with!(boolean, "WORKER_ENABLE_SOFT_SHUTDOWN_ON_IDLE", false),
+            heartbeat_interval: with!(seconds, "WORKER_HEARTBEAT_INTERVAL", Duration::from_secs(2))
+                .max(Duration::from_millis(100)),
+            pidfile: None,
+            purge: false,
             without_gossip: false,
             without_mingle: false,
             without_heartbeat: false,
@@ -130,6 +159,11 @@ impl WorkerConfig {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             n => n,
         }
+    }
+
+    /// How many messages are fetched ahead, per slot; 0: without limit.
+    pub fn multiplier(&self) -> usize {
+        if self.disable_prefetch { 1 } else { self.prefetch_multiplier }
     }
 
     /// The queues to consume.

@@ -1,6 +1,7 @@
 //! Other workers: what they know is taken over at start (mingle), their clocks afterwards (gossip)
 //! (celery.worker.consumer: mingle, gossip).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use petiole_client::ClientError;
@@ -41,12 +42,13 @@ async fn ask(worker: &Worker) -> Result<usize, ClientError> {
 }
 
 /// An event of another worker: its clock is taken note of.
-pub(crate) fn heard(worker: &Worker, envelope: &Envelope) {
+pub(crate) fn heard(worker: &Arc<Worker>, envelope: &Envelope) {
     let Ok(Value::Object(event)) = from_json(&envelope.body) else { return };
     if event.get("hostname").and_then(Value::as_str) == Some(&worker.node) {
-        return;
+        return crate::election::heard(worker, &event);
     }
     if let Some(clock) = event.get("clock").and_then(Value::as_u64) {
         worker.clock.adjust(clock);
     }
+    crate::election::heard(worker, &event);
 }

@@ -11,8 +11,6 @@ use tracing::{info, warn};
 use crate::request::Request;
 use crate::worker::Worker;
 
-/// Seconds between heartbeats; a monitor takes a worker for offline after twice this.
-const FREQUENCY: f64 = 2.0;
 /// How long a silent worker's claims hold.
 pub(crate) const CLAIM: Duration = Duration::from_secs(15);
 /// How often claims are renewed, and the dead looked for.
@@ -21,7 +19,7 @@ const ROUND: Duration = Duration::from_secs(4);
 /// The fields of `worker-online`, `-heartbeat` and `-offline`.
 pub(crate) fn fields(worker: &Worker) -> Value {
     json!({
-        "freq": FREQUENCY,
+        "freq": worker.config.heartbeat_interval.as_secs_f64(),
         "active": worker.state.active(),
         "processed": worker.state.processed(),
         "loadavg": load_average(),
@@ -39,7 +37,7 @@ fn load_average() -> [f64; 3] {
 
 /// Sends heartbeats until the worker is gone.
 pub(crate) async fn beat(worker: Arc<Worker>) {
-    let mut ticks = tokio::time::interval(Duration::from_secs_f64(FREQUENCY));
+    let mut ticks = tokio::time::interval(worker.config.heartbeat_interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;

@@ -19,7 +19,9 @@
 //! | `outcome` | what follows from how it ended | celery.backends.base, celery.worker.request |
 //! | `canvas` | callbacks, chains, chords, errbacks | celery.app.trace, celery.backends |
 //! | `events`, `heartbeat` | what monitors see | celery.events, celery.worker.heartbeat |
-//! | `control` | remote control, one function a command | celery.worker.control |
+//! | [`control`] | remote control, one function a command | celery.worker.control |
+//! | `election` | one of all workers does something | celery.worker.consumer.gossip |
+//! | `statedb` | what survives a restart | celery.worker.state: Persistent |
 //! | `gossip` | other workers: mingle, their clocks | celery.worker.consumer: mingle, gossip |
 //! | `state` | requests at hand, revoked ids, totals | celery.worker.state |
 //! | `shutdown` | warm and cold | celery.apps.worker |
@@ -34,7 +36,8 @@ mod clock;
 pub mod config;
 mod consumer;
 pub mod context;
-mod control;
+pub mod control;
+mod election;
 mod events;
 mod gossip;
 mod heartbeat;
@@ -46,6 +49,7 @@ mod request;
 pub mod rusty;
 mod shutdown;
 mod state;
+mod statedb;
 pub mod task;
 mod timer;
 mod trace;
@@ -54,4 +58,6 @@ mod worker;
 pub use app::{App, AppBuilder, EngineError};
 pub use config::WorkerConfig;
 pub use context::{Context, context, raise};
+pub use control::ControlState;
+pub use statedb::StateDbError;
 pub use task::{Fault, Task, TaskOptions};

@@ -12,24 +12,24 @@ pub(crate) struct RateLimits(Locked<HashMap<String, Bucket>>);
 
 struct Bucket {
     text: String,
-    interval: Duration,
+    /// None: the limit was lifted by a number, which is still told.
+    interval: Option<Duration>,
     next: Instant,
 }
 
 impl RateLimits {
-    /// Sets the limit of a task, or lifts it. `text` is `10/s`, `10/m`, `10/h`, or a number a second; 0 is none.
+    /// Sets the limit of a task. `10/s`, `10/m`, `10/h`, or a number a second; 0 or nothing lifts it.
     ///
     /// # Errors
     /// As Celery tells it.
-    pub(crate) fn set(&self, task: &str, text: &str) -> Result<(), String> {
-        match interval(text)? {
-            Some(interval) => {
-                let bucket = Bucket { text: text.to_owned(), interval, next: Instant::now() };
-                lock(&self.0).insert(task.to_owned(), bucket);
+    pub(crate) fn set(&self, task: &str, text: Option<&str>) -> Result<(), String> {
+        let mut buckets = lock(&self.0);
+        match text {
+            Some(text) => {
+                let bucket = Bucket { text: text.to_owned(), interval: interval(text)?, next: Instant::now() };
+                buckets.insert(task.to_owned(), bucket);
             }
-            None => {
-                lock(&self.0).remove(task);
-            }
+            None => drop(buckets.remove(task)),
         }
         Ok(())
     }
@@ -43,11 +43,20 @@ impl RateLimits {
     pub(crate) fn wait(&self, task: &str) -> Option<Duration> {
         let mut buckets = lock(&self.0);
         let bucket = buckets.get_mut(task)?;
+        let interval = bucket.interval?;
         let now = Instant::now();
         let at = bucket.next.max(now);
-        bucket.next = at + bucket.interval;
+        bucket.next = at + interval;
         (at > now).then(|| at - now)
     }
+}
+
+/// Is it a rate?
+///
+/// # Errors
+/// As Celery tells it.
+pub(crate) fn check(text: &str) -> Result<(), String> {
+    interval(text).map(drop)
 }
 
 /// The time between two starts; none: no limit (celery.utils.time: rate).
@@ -60,7 +69,8 @@ fn interval(text: &str) -> Result<Option<Duration>, String> {
         other => return Err(format!("KeyError('{other}')")),
     };
     let number: f64 = number.trim().parse().map_err(|_| {
-        format!("Invalid rate limit string: ValueError('could not convert string to float: {number:?}')")
+        let why = crate::control::exception("ValueError", format!("could not convert string to float: '{number}'"));
+        format!("Invalid rate limit string: {why}")
     })?;
     Ok(if number > 0.0 { Duration::try_from_secs_f64(seconds / number).ok() } else { None })
 }
@@ -82,11 +92,12 @@ mod tests {
     #[test]
     fn starts_are_evenly_spaced() {
         let limits = RateLimits::default();
-        assert_eq!(limits.set("a", "10/s"), Ok(()));
+        assert_eq!(limits.set("a", Some("10/s")), Ok(()));
         assert!(limits.wait("a").is_none() && limits.wait("b").is_none());
         let second = limits.wait("a").unwrap_or_default();
         assert!(second > Duration::from_millis(80) && second <= Duration::from_millis(100), "{second:?}");
-        assert_eq!(limits.set("a", "0"), Ok(()));
-        assert!(limits.wait("a").is_none());
+        assert_eq!(limits.set("a", Some("0")), Ok(()));
+        assert!(limits.wait("a").is_none() && limits.wait("a").is_none());
+        assert_eq!(limits.get("a").as_deref(), Some("0"));
     }
 }

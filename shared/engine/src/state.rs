@@ -18,6 +18,8 @@ pub(crate) fn lock<T>(locked: &Locked<T>) -> MutexGuard<'_, T> {
 
 /// How many revoked ids are remembered (`REVOKES_MAX`).
 const REVOKED_MAX: usize = 50_000;
+/// For how long, in seconds (`REVOKE_EXPIRES`).
+const REVOKED_EXPIRES: f64 = 10_800.0;
 
 /// The worker's books.
 #[derive(Default)]
@@ -26,6 +28,7 @@ pub(crate) struct State {
     totals: Locked<HashMap<String, u64>>,
     revoked: Locked<Revoked>,
     revoked_stamps: Locked<Map>,
+    revocations: AtomicU64,
     processed: AtomicU64,
     sequence: AtomicU64,
 }
@@ -33,7 +36,19 @@ pub(crate) struct State {
 #[derive(Default)]
 struct Revoked {
     ids: HashSet<String>,
-    order: VecDeque<String>,
+    /// With the time, in seconds since the epoch.
+    order: VecDeque<(String, f64)>,
+}
+
+impl Revoked {
+    fn purge(&mut self, now: f64) {
+        let old = |(_, at): &(String, f64)| now - at > REVOKED_EXPIRES;
+        while self.order.len() > REVOKED_MAX || self.order.front().is_some_and(old) {
+            if let Some((oldest, _)) = self.order.pop_front() {
+                self.ids.remove(&oldest);
+            }
+        }
+    }
 }
 
 impl State {
@@ -76,29 +91,59 @@ impl State {
         lock(&self.totals).clone()
     }
 
-    /// Remembers ids as revoked; the oldest go when there are too many.
+    /// Remembers ids as revoked; the oldest go when there are too many, or when they are old.
     pub(crate) fn revoke(&self, ids: impl IntoIterator<Item = String>) {
+        let now = petiole_protocol::time::epoch(chrono::Utc::now());
+        self.revoke_at(ids.into_iter().map(|id| (id, now)));
+    }
+
+    /// The same, revoked at other times, oldest first.
+    pub(crate) fn revoke_at(&self, ids: impl IntoIterator<Item = (String, f64)>) {
         let mut revoked = lock(&self.revoked);
-        for id in ids {
+        for (id, at) in ids {
             if revoked.ids.insert(id.clone()) {
-                revoked.order.push_back(id);
+                revoked.order.push_back((id, at));
             }
         }
-        while revoked.order.len() > REVOKED_MAX {
-            if let Some(oldest) = revoked.order.pop_front() {
-                revoked.ids.remove(&oldest);
-            }
-        }
+        revoked.purge(petiole_protocol::time::epoch(chrono::Utc::now()));
+        self.revocations.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The revoked ids, oldest first.
     pub(crate) fn revoked(&self) -> Vec<String> {
-        lock(&self.revoked).order.iter().cloned().collect()
+        self.revoked_at().into_iter().map(|(id, _)| id).collect()
+    }
+
+    /// The same with their times, in seconds since the epoch.
+    pub(crate) fn revoked_at(&self) -> Vec<(String, f64)> {
+        let mut revoked = lock(&self.revoked);
+        revoked.purge(petiole_protocol::time::epoch(chrono::Utc::now()));
+        revoked.order.iter().cloned().collect()
+    }
+
+    /// The revoked stamps.
+    pub(crate) fn revoked_stamps(&self) -> Map {
+        lock(&self.revoked_stamps).clone()
+    }
+
+    /// Grows with every revocation: tells whether there was one.
+    pub(crate) fn revocations(&self) -> u64 {
+        self.revocations.load(Ordering::Relaxed)
     }
 
     /// Remembers stamps whose tasks are revoked.
     pub(crate) fn revoke_stamps(&self, stamps: Map) {
-        lock(&self.revoked_stamps).extend(stamps);
+        if stamps.is_empty() {
+            return;
+        }
+        // What was revoked under the same name before stays revoked.
+        let mut known = lock(&self.revoked_stamps);
+        for (name, values) in stamps {
+            let mut all = listed(known.get(&name).unwrap_or(&serde_json::Value::Null));
+            all.extend(listed(&values).into_iter().filter(|value| !all.contains(value)).collect::<Vec<_>>());
+            known.insert(name, serde_json::Value::Array(all));
+        }
+        self.revocations.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Is a request revoked, by its id or one of its stamps?
@@ -107,16 +152,21 @@ impl State {
     }
 }
 
-/// Does one of the stamps equal, or contain, one of the wanted values?
-pub(crate) fn stamped(stamps: &Map, wanted: &Map) -> bool {
-    let list = |value: &serde_json::Value| match value {
+/// One value, or the values of a list.
+pub(crate) fn listed(value: &serde_json::Value) -> Vec<serde_json::Value> {
+    match value {
+        serde_json::Value::Null => vec![],
         serde_json::Value::Array(items) => items.clone(),
         one => vec![one.clone()],
-    };
+    }
+}
+
+/// Does one of the stamps equal, or contain, one of the wanted values?
+pub(crate) fn stamped(stamps: &Map, wanted: &Map) -> bool {
     wanted.iter().any(|(name, values)| {
         stamps.get(name).is_some_and(|stamp| {
-            let have = list(stamp);
-            list(values).iter().any(|value| have.contains(value)) || stamp == values
+            let have = listed(stamp);
+            listed(values).iter().any(|value| have.contains(value)) || stamp == values
         })
     })
 }
@@ -131,5 +181,17 @@ mod tests {
         state.revoke((0..REVOKED_MAX + 2).map(|n| n.to_string()));
         let revoked = state.revoked();
         assert_eq!((revoked.len(), revoked[0].as_str()), (REVOKED_MAX, "2"));
+    }
+
+    #[test]
+    fn old_revocations_are_forgotten_and_stamps_add_up() {
+        let state = State::default();
+        state.revoke_at([("old".to_owned(), 1.0)]);
+        state.revoke(["new".to_owned()]);
+        assert_eq!(state.revoked(), ["new"]);
+        for stamp in ["a", "b", "a"] {
+            state.revoke_stamps(Map::from_iter([("tenant".to_owned(), stamp.into())]));
+        }
+        assert_eq!(state.revoked_stamps()["tenant"], serde_json::json!(["a", "b"]));
     }
 }

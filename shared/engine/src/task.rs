@@ -30,6 +30,8 @@ pub struct TaskOptions {
     pub priority: Option<i64>,
     /// Seconds after which its calls expire.
     pub expires: Option<f64>,
+    /// At most so many starts in a time: `10/s`, `10/m`, `10/h`. Per worker, evenly spaced.
+    pub rate_limit: Option<String>,
     /// False: none of its events are sent.
     pub send_events: Option<bool>,
 }

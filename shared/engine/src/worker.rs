@@ -18,6 +18,8 @@ use tracing::warn;
 use crate::autoscale::Autoscale;
 use crate::clock::Clock;
 use crate::config::WorkerConfig;
+use crate::control::{Commands, Exchange};
+use crate::election::Elections;
 use crate::events::Events;
 use crate::pool::Pool;
 use crate::qos::Qos;
@@ -46,11 +48,16 @@ pub(crate) struct Worker {
     pub(crate) autoscale: Option<Autoscale>,
     pub(crate) qos: Qos,
     pub(crate) rate_limits: RateLimits,
+    pub(crate) elections: Elections,
+    /// Commands of the application's own.
+    pub(crate) commands: Commands,
     pub(crate) shutdown: Shutdown,
     pub(crate) started: Instant,
     time_limits: Locked<HashMap<String, TimeLimits>>,
     queues: Locked<Vec<String>>,
     queues_changed: Notify,
+    /// What queues are bound to beside an exchange of their own name.
+    exchanges: Locked<HashMap<String, Exchange>>,
 }
 
 /// The parts a worker is made of.
@@ -61,11 +68,12 @@ pub(crate) struct Parts {
     pub(crate) connector: Connector,
     pub(crate) clock: Arc<Clock>,
     pub(crate) events: Events,
+    pub(crate) commands: Commands,
 }
 
 impl Worker {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { config, tasks, client, connector, clock, events } = parts;
+        let Parts { config, tasks, client, connector, clock, events, commands } = parts;
         let node = config.node_name();
         let owner = format!("{node}:{}", uuid::Uuid::new_v4());
         let autoscale = config.autoscale.map(|(max, min)| Autoscale::new(min, max));
@@ -76,12 +84,15 @@ impl Worker {
             time_limits: Locked::default(),
             claims: Claims::new(client.broker().clone(), &owner),
             pool: Pool::new(slots),
-            qos: Qos::new(most * config.prefetch_multiplier),
+            qos: Qos::new(most * config.multiplier()),
             queues: Locked::new(config.consumed_queues()),
             queues_changed: Notify::new(),
+            exchanges: Locked::default(),
             shutdown: Shutdown::default(),
             state: State::default(),
             rate_limits: RateLimits::default(),
+            elections: Elections::default(),
+            commands,
             started: Instant::now(),
             config,
             node,
@@ -108,9 +119,30 @@ impl Worker {
         })
     }
 
+    /// Sets the rate limits that tasks declare, or all of them have by default.
+    pub(crate) fn declare_rate_limits(&self) {
+        for (name, task) in &self.tasks {
+            let declared = task.options().rate_limit.or_else(|| self.config.default_rate_limit.clone());
+            let Some(rate) = declared.filter(|_| !name.starts_with("celery.")) else { continue };
+            if let Err(error) = self.rate_limits.set(name, Some(&rate)) {
+                warn!("the rate limit {rate:?} of {name} is left out: {error}");
+            }
+        }
+    }
+
     /// The queues that are consumed now.
     pub(crate) fn queues(&self) -> Vec<String> {
         lock(&self.queues).clone()
+    }
+
+    /// What a queue is bound to.
+    pub(crate) fn exchange_of(&self, queue: &str) -> Exchange {
+        lock(&self.exchanges).get(queue).cloned().unwrap_or_else(|| Exchange::own(queue))
+    }
+
+    /// Notes what a queue is bound to.
+    pub(crate) fn bind_to(&self, queue: &str, exchange: Exchange) {
+        lock(&self.exchanges).insert(queue.to_owned(), exchange);
     }
 
     /// Changes the queues that are consumed.

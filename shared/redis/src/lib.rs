@@ -18,6 +18,7 @@ pub mod chord;
 pub mod claims;
 pub mod connection;
 pub mod consumer;
+mod declare;
 mod error;
 pub mod fanout;
 pub mod keys;

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use petiole_protocol::message::number;
 use petiole_protocol::{Map, repr, time};
 use serde_json::{Value, json};
 
+use super::arguments::type_error;
 use super::{CELERY_VERSION, Refusal, required, texts};
 use crate::request::Phase;
 use crate::worker::Worker;
@@ -34,7 +36,10 @@ pub(super) fn scheduled(worker: &Worker) -> Value {
 
 /// Where tasks stand that are asked for by their ids.
 pub(super) fn query_task(worker: &Worker, arguments: &Map) -> Result<Value, Refusal> {
-    let ids = texts(required(arguments, "ids", "query_task")?);
+    let ids = match required(arguments, "ids", "query_task")? {
+        Value::Null => return Err(type_error("'NoneType' object is not iterable")),
+        ids => texts(ids),
+    };
     let found = worker.state.requests(|request| ids.iter().any(|id| id == request.id()));
     let row = |request: &Arc<crate::request::Request>| {
         let state = match request.phase() {
@@ -50,7 +55,9 @@ pub(super) fn query_task(worker: &Worker, arguments: &Map) -> Result<Value, Refu
 /// The names of the tasks that are known, each with the attributes asked for.
 pub(super) fn registered(worker: &Worker, arguments: &Map) -> Value {
     let items = match arguments.get("taskinfoitems") {
-        Some(Value::Array(_)) => texts(&arguments["taskinfoitems"]),
+        Some(Value::Array(items)) if !items.is_empty() => texts(&arguments["taskinfoitems"]),
+        // Python takes a text for the list of its letters.
+        Some(Value::String(text)) if !text.is_empty() => text.chars().map(String::from).collect(),
         _ => ["exchange", "routing_key", "rate_limit"].map(str::to_owned).to_vec(),
     };
     let builtins = arguments.get("builtins").and_then(Value::as_bool).unwrap_or(false);
@@ -65,13 +72,13 @@ pub(super) fn registered(worker: &Worker, arguments: &Map) -> Value {
                     "ignore_result" => json!(options.ignore_result.unwrap_or(worker.config.ignore_result)),
                     "track_started" => json!(options.track_started.unwrap_or(worker.config.track_started)),
                     "max_retries" => json!(options.max_retries.unwrap_or(Some(3))),
-                    "default_retry_delay" => json!(options.default_retry_delay.unwrap_or(180.0)),
-                    "time_limit" => json!(worker.time_limits(task.as_ref()).hard?),
-                    "soft_time_limit" => json!(worker.time_limits(task.as_ref()).soft?),
+                    "default_retry_delay" => number(options.default_retry_delay.unwrap_or(180.0)),
+                    "time_limit" => number(worker.time_limits(task.as_ref()).hard?),
+                    "soft_time_limit" => number(worker.time_limits(task.as_ref()).soft?),
                     "queue" => json!(options.queue.as_ref()?),
                     "priority" => json!(options.priority?),
                     "expires" => json!(options.expires?),
-                    "rate_limit" => json!(worker.rate_limits.get(name)?),
+                    "rate_limit" => json!(worker.rate_limits.get(name).or(options.rate_limit.clone())?),
                     "name" => json!(name),
                     _ => return None,
                 };
@@ -102,8 +109,8 @@ pub(super) fn stats(worker: &Worker) -> Value {
             "max-tasks-per-child": "N/A",
             "put-guarded-by-semaphore": false,
             "timeouts": [
-                worker.config.soft_time_limit.map_or(0.0, |limit| limit.as_secs_f64()),
-                worker.config.time_limit.map_or(0.0, |limit| limit.as_secs_f64()),
+                number(worker.config.soft_time_limit.map_or(0.0, |limit| limit.as_secs_f64())),
+                number(worker.config.time_limit.map_or(0.0, |limit| limit.as_secs_f64())),
             ],
             "running": worker.pool.running(),
         },
@@ -155,74 +162,24 @@ fn rusage() -> Value {
     })
 }
 
-/// Resident memory now.
-pub(super) fn memsample() -> Value {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    match resident.and_then(|text| text.split_whitespace().next()).and_then(|number| number.parse::<f64>().ok()) {
-        Some(kib) => format!("{:.2}MB", kib / 1024.0).into(),
-        None => Value::Null,
-    }
-}
-
-/// What the process uses, as the system tells it.
-pub(super) fn memdump() -> Value {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let lines = status.lines().filter(|line| line.starts_with("Vm") || line.starts_with("Rss"));
-    lines.collect::<Vec<_>>().join("\n").into()
-}
-
-/// The settings, by Celery's names. There are no secrets among them: URLs lose their passwords.
-pub(super) fn conf(worker: &Worker) -> Value {
-    let config = &worker.config;
-    let seconds = |limit: Option<std::time::Duration>| limit.map(|limit| limit.as_secs_f64());
-    json!({
-        "broker_url": petiole_redis::redacted(worker.connector.url()),
-        "result_backend": petiole_redis::redacted(worker.client.backend().url()),
-        "broker_heartbeat": 0,
-        "deprecated_settings": null,
-        "include": [],
-        "accept_content": config.accept_content,
-        "task_default_queue": config.default_queue,
-        "task_acks_late": config.acks_late,
-        "task_acks_on_failure_or_timeout": config.acks_on_failure_or_timeout,
-        "task_ignore_result": config.ignore_result,
-        "task_store_errors_even_if_ignored": config.store_errors_even_if_ignored,
-        "task_track_started": config.track_started,
-        "task_time_limit": seconds(config.time_limit),
-        "task_soft_time_limit": seconds(config.soft_time_limit),
-        "result_expires": config.result_expires.as_secs(),
-        "result_extended": config.result_extended,
-        "worker_concurrency": worker.pool.limit(),
-        "worker_prefetch_multiplier": config.prefetch_multiplier,
-        "worker_send_task_events": config.send_task_events,
-        "worker_pool_restarts": config.pool_restarts,
-        "worker_hijack_root_logger": false,
-        "worker_log_color": std::io::IsTerminal::is_terminal(&std::io::stderr()),
-        "worker_soft_shutdown_timeout": config.soft_shutdown_timeout.as_secs_f64(),
-        "broker_transport_options": {
-            "visibility_timeout": config.visibility_timeout.as_secs(), "global_keyprefix": config.global_keyprefix,
-        },
-        "timezone": "UTC",
-        "enable_utc": true,
-    })
-}
-
-/// A few lines for a bug report.
+/// What belongs in a bug report (celery.app.utils: bugreport).
 pub(super) fn report(worker: &Worker) -> Value {
-    let config = worker.config.clone();
-    super::ok(format!(
-        "\nsoftware -> petiole:{} celery protocol:{CELERY_VERSION}\nplatform -> system:{} arch:{}\n\
-         settings -> transport:redis results:redis\n\nbroker_url: '{}'\ntask_acks_late: {}\nworker_concurrency: {}\n\
-         worker_prefetch_multiplier: {}\n",
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let mut text = format!(
+        "\nsoftware -> celery:{CELERY_VERSION} (petiole {}) kombu:{CELERY_VERSION} rust:{}\n\
+         platform -> system:{} arch:{}\n            kernel version:{} imp:Rust\n\
+         loader   -> petiole_engine.App\nsettings -> transport:redis results:{}\n\n",
         env!("CARGO_PKG_VERSION"),
-        std::env::consts::OS,
+        env!("CARGO_PKG_RUST_VERSION"),
+        read("/proc/sys/kernel/ostype"),
         std::env::consts::ARCH,
-        petiole_redis::redacted(worker.connector.url()),
-        plain(&config.acks_late.into()),
-        worker.pool.limit(),
-        config.prefetch_multiplier,
-    ))
+        read("/proc/sys/kernel/osrelease"),
+        petiole_redis::redacted(worker.client.backend().url()),
+    );
+    if let Value::Object(settings) = super::conf::settings(worker) {
+        settings.iter().for_each(|(name, value)| text.push_str(&format!("{name}: {}\n", repr::value(value))));
+    }
+    super::ok(text)
 }
 
 /// Another worker starts: revoked ids and clocks are exchanged.

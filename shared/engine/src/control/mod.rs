@@ -1,7 +1,11 @@
 //! Remote control: requests come in by a channel, each command is one function (celery.worker.control, celery.worker.pidbox).
 
+mod arguments;
+mod conf;
+mod custom;
 mod inspect;
 mod limits;
+mod memory;
 mod pool;
 mod queues;
 mod revoke;
@@ -19,6 +23,11 @@ use tracing::{debug, error, warn};
 use uuid::Uuid;
 
 use crate::worker::Worker;
+pub(crate) use arguments::exception;
+use arguments::type_error;
+pub(crate) use custom::Commands;
+pub use custom::ControlState;
+pub(crate) use queues::Exchange;
 
 /// The version of Celery whose protocol this worker speaks; monitors show it.
 pub(crate) const CELERY_VERSION: &str = "5.7.0";
@@ -144,14 +153,21 @@ fn glob_to_regex(pattern: &str) -> String {
     out
 }
 
-/// Runs a command. None: there is no reply.
+/// Runs a command, the application's own first. None: there is no reply.
 async fn dispatch(worker: &Arc<Worker>, method: &str, arguments: Map) -> Result<Option<Value>, Refusal> {
-    let arguments = &arguments;
+    match worker.commands.get(method) {
+        Some(command) => command(ControlState::new(worker.clone()), arguments).await.map(Some),
+        None => builtin(worker, method, &arguments).await,
+    }
+}
+
+async fn builtin(worker: &Arc<Worker>, method: &str, arguments: &Map) -> Result<Option<Value>, Refusal> {
+    arguments::check(method, arguments)?;
     Ok(Some(match method {
         "ping" => json!({"ok": "pong"}),
         "clock" => json!({"clock": worker.clock.value()}),
         "report" => inspect::report(worker),
-        "conf" | "dump_conf" => inspect::conf(worker),
+        "conf" | "dump_conf" => conf::conf(worker, arguments),
         "stats" => inspect::stats(worker),
         "active" | "dump_active" => inspect::active(worker, arguments),
         "reserved" | "dump_reserved" => inspect::reserved(worker),
@@ -159,11 +175,17 @@ async fn dispatch(worker: &Arc<Worker>, method: &str, arguments: Map) -> Result<
         "revoked" | "dump_revoked" => json!(worker.state.revoked()),
         "registered" | "dump_tasks" => inspect::registered(worker, arguments),
         "query_task" => inspect::query_task(worker, arguments)?,
-        "memsample" => inspect::memsample(),
-        "memdump" => inspect::memdump(),
+        "memsample" => memory::sample(),
+        "memdump" => memory::dump(arguments),
+        // A graph of Python's objects: there are none.
+        "objgraph" => return Err("ImportError('Requires the objgraph library')".into()),
+        "election" => {
+            election(worker, arguments);
+            Value::Null
+        }
         "hello" => inspect::hello(worker, arguments)?,
         "active_queues" => queues::active_queues(worker),
-        "add_consumer" => queues::add_consumer(worker, arguments)?,
+        "add_consumer" => queues::add_consumer(worker, arguments).await?,
         "cancel_consumer" => queues::cancel_consumer(worker, arguments)?,
         "revoke" => revoke::revoke(worker, arguments).await?,
         "terminate" => revoke::terminate(worker, arguments).await?,
@@ -174,8 +196,8 @@ async fn dispatch(worker: &Arc<Worker>, method: &str, arguments: Map) -> Result<
         "autoscale" => pool::autoscale(worker, arguments)?,
         "pool_grow" => pool::grow(worker, arguments)?,
         "pool_shrink" => pool::shrink(worker, arguments)?,
-        "enable_events" => events(worker, true, arguments)?,
-        "disable_events" => events(worker, false, arguments)?,
+        "enable_events" => events(worker, true),
+        "disable_events" => events(worker, false),
         "heartbeat" => {
             worker.events.emit("worker-heartbeat", crate::heartbeat::fields(worker));
             Value::Null
@@ -185,18 +207,22 @@ async fn dispatch(worker: &Arc<Worker>, method: &str, arguments: Map) -> Result<
             worker.shutdown.warm();
             return Ok(None);
         }
-        unknown => return Err(format!("KeyError({})", petiole_protocol::repr::value(&unknown.into()))),
+        unknown => return Err(exception("KeyError", unknown)),
     }))
 }
 
-fn events(worker: &Worker, on: bool, arguments: &Map) -> Result<Value, Refusal> {
-    let name = if on { "enable_events" } else { "disable_events" };
-    if let Some(unexpected) = arguments.keys().next() {
-        return Err(format!("TypeError(\"{name}() got an unexpected keyword argument '{unexpected}'\")"));
-    }
+fn events(worker: &Worker, on: bool) -> Value {
     let word = if on { "enabled" } else { "disabled" };
     let changed = worker.events.switch_tasks(on);
-    Ok(ok(format!("task events {}{word}", if changed { "" } else { "already " })))
+    ok(format!("task events {}{word}", if changed { "" } else { "already " }))
+}
+
+fn election(worker: &Worker, arguments: &Map) {
+    let argument = |name: &str| arguments.get(name).unwrap_or(&Value::Null);
+    let id = argument("id").as_str().map_or_else(|| argument("id").to_string(), str::to_owned);
+    if !worker.config.without_gossip {
+        crate::election::call(worker, &id, argument("topic"), argument("action"));
+    }
 }
 
 pub(crate) fn ok(text: impl Into<String>) -> Value {
@@ -207,7 +233,7 @@ pub(crate) fn ok(text: impl Into<String>) -> Value {
 pub(crate) fn required<'a>(arguments: &'a Map, name: &str, command: &str) -> Result<&'a Value, Refusal> {
     arguments
         .get(name)
-        .ok_or_else(|| format!("TypeError(\"{command}() missing 1 required positional argument: '{name}'\")"))
+        .ok_or_else(|| type_error(format!("{command}() missing 1 required positional argument: '{name}'")))
 }
 
 /// One text or a list of texts.

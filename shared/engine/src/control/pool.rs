@@ -5,16 +5,26 @@ use std::sync::Arc;
 use petiole_protocol::Map;
 use serde_json::{Value, json};
 
+use super::arguments::{type_error, type_name};
 use super::{Refusal, ok};
 use crate::worker::Worker;
 
+/// A number of slots, where it is given.
 fn count(arguments: &Map, name: &str) -> Result<Option<usize>, Refusal> {
     match arguments.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(n) => match n.as_u64().or_else(|| n.as_str()?.parse().ok()) {
             Some(n) => Ok(Some(n as usize)),
-            None => Err(format!("TypeError(\"{name} must be a whole number, is {n}\")")),
+            None => Err(type_error(format!("{name} must be a whole number, is {n}"))),
         },
+    }
+}
+
+/// By how many slots; not given: by one. `wrong` makes Python's words of a type that is no number's.
+fn by(arguments: &Map, wrong: impl Fn(&str) -> String) -> Result<usize, Refusal> {
+    match arguments.get("n") {
+        None => Ok(1),
+        Some(n) => n.as_u64().map(|n| n as usize).ok_or_else(|| type_error(wrong(type_name(n)))),
     }
 }
 
@@ -28,9 +38,9 @@ pub(super) fn grow(worker: &Arc<Worker>, arguments: &Map) -> Result<Value, Refus
     if let Some(refusal) = fixed(worker, "pool_grow") {
         return Ok(refusal);
     }
-    let n = count(arguments, "n")?.unwrap_or(1);
+    let n = by(arguments, |class| format!("'{class}' object cannot be interpreted as an integer"))?;
     let ready = worker.pool.resize(worker.pool.limit() + n);
-    worker.qos.adjust((n * worker.config.prefetch_multiplier) as isize);
+    worker.qos.adjust((n * worker.config.multiplier()) as isize);
     crate::trace::start_all(worker, ready);
     Ok(ok("pool will grow"))
 }
@@ -40,13 +50,13 @@ pub(super) fn shrink(worker: &Arc<Worker>, arguments: &Map) -> Result<Value, Ref
     if let Some(refusal) = fixed(worker, "pool_shrink") {
         return Ok(refusal);
     }
-    let n = count(arguments, "n")?.unwrap_or(1);
+    let n = by(arguments, |class| format!("unsupported operand type(s) for -: '{class}' and 'int'"))?;
     let left = worker.pool.limit().saturating_sub(n);
     if left < worker.pool.running().max(1) {
         return Err("ValueError(\"Can't shrink pool. All processes busy!\")".into());
     }
     worker.pool.resize(left);
-    worker.qos.adjust(-((n * worker.config.prefetch_multiplier) as isize));
+    worker.qos.adjust(-((n * worker.config.multiplier()) as isize));
     Ok(ok("pool will shrink"))
 }
 
@@ -61,9 +71,6 @@ pub(super) fn restart(worker: &Worker) -> Result<Value, Refusal> {
 
 /// Another range for the number of slots.
 pub(super) fn autoscale(worker: &Arc<Worker>, arguments: &Map) -> Result<Value, Refusal> {
-    if let Some(unexpected) = arguments.keys().find(|name| !matches!(name.as_str(), "max" | "min")) {
-        return Err(format!("TypeError(\"autoscale() got an unexpected keyword argument '{unexpected}'\")"));
-    }
     let Some(autoscale) = &worker.autoscale else { return Err("ValueError('Autoscale not enabled')".into()) };
     let (max, min) = autoscale.set(worker, count(arguments, "max")?, count(arguments, "min")?)?;
     Ok(ok(format!("autoscale now max={max} min={min}")))

@@ -1,0 +1,92 @@
+"""What a worker keeps over a restart, its flags, elections, and the events of its own sending."""
+import json
+import time
+import uuid
+
+import pytest
+
+from rust_worker import rust_worker
+from waiting import SOON, wait_until
+
+
+@pytest.fixture
+def logs(tmp_path):
+    return tmp_path / "log"
+
+
+def test_revoked_ids_survive_a_restart(stack, client, logs, tmp_path):
+    statedb = tmp_path / "state.db"
+    task_id = str(uuid.uuid4())
+    with rust_worker(stack, client, logs, "--statedb", str(statedb), "--without-mingle") as (queue, name, _):
+        client.control("revoke", name, task_id=task_id)
+        client.backend.delete(f"celery-task-meta-{task_id}")
+        # Written soon, not only at the end: a worker may be killed.
+        wait_until(lambda: task_id in statedb.read_text(), "the id is in the file", 10)
+    with rust_worker(stack, client, logs, "--statedb", str(statedb), "--without-mingle") as (queue, name, _):
+        assert task_id in client.app.control.inspect(timeout=SOON, destination=[name]).revoked()[name]
+        result = client.send("demo.add", 1, 2, queue=queue, task_id=task_id)
+        assert "revoked" in str(client.error_of(result))
+
+
+def test_a_foreign_statedb_is_not_overwritten(stack, client, logs, tmp_path):
+    import shelve
+    path = tmp_path / "shelve"
+    with shelve.open(str(path)) as db:
+        db["revoked"] = {"a": 1}
+    file = next(tmp_path.glob("shelve*"))
+    before = file.read_bytes()
+    with pytest.raises(AssertionError, match="no state database of this worker"):
+        with rust_worker(stack, client, logs, "--statedb", str(file)):
+            pass
+    assert file.read_bytes() == before
+
+
+def test_flags_of_celery_worker_are_taken(stack, client, logs, tmp_path):
+    pidfile = tmp_path / "pid"
+    flags = ["-A", "proj", "-P", "prefork", "-O", "fair", "--max-tasks-per-child", "10", "--max-memory-per-child", "12000",
+             "--pool-start-method", "fork", "-I", "a,b", "--pidfile", str(pidfile), "-c", "auto", "--heartbeat-interval", "7",
+             "-X", "nowhere", "--purge", "--disable-prefetch", "--uid", "1", "--gid", "1", "--umask", "22", "-D",
+             "-f", "/dev/null", "--executable", "python"]
+    with rust_worker(stack, client, logs, *flags) as (queue, _, process):
+        assert client.send("demo.add", 1, 2, queue=queue).get(timeout=SOON) == 3
+        assert int(pidfile.read_text()) == process.pid
+    told = logs.read_text()
+    for flag in ("--app", "--pool", "--optimization", "--max-tasks-per-child", "--include", "--detach", "--uid"):
+        assert f"{flag} means nothing here: " in told
+    assert not pidfile.exists()
+
+
+def test_purge_empties_the_queue_first(stack, client, logs):
+    queue = f"e2e-purge-{uuid.uuid4().hex[:8]}"
+    sent = [client.send("demo.add", n, 1, queue=queue, priority=n) for n in (0, 9)]
+    with rust_worker(stack, client, logs, "--purge", WORKER_QUEUES=queue):
+        assert client.send("demo.add", 1, 1, queue=queue).get(timeout=SOON) == 2
+    assert "Erased 2 message(s)" in logs.read_text()
+    assert not any(client.has_stored(result.id) for result in sent)
+
+
+def test_one_of_two_wins_an_election(stack, client, tmp_path):
+    task_id = str(uuid.uuid4())
+    with rust_worker(stack, client, tmp_path / "a") as (queue, first, _), rust_worker(stack, client, tmp_path / "b") as (_, second, _):
+        time.sleep(5)    # heartbeats: each must know of the others, the stack's own worker included
+        action = dict(client.sig("demo.add", 40, 2, queue=queue, task_id=task_id))
+        client.app.control.election(id=str(uuid.uuid4()), topic="task", action=action, connection=None)
+        assert client.result(task_id).get(timeout=SOON) == 42
+    told = (tmp_path / "a").read_text() + (tmp_path / "b").read_text()
+    assert told.count("I won the election") <= 1
+
+
+def test_the_event_task_sent(stack, client, events, logs, queue):
+    with rust_worker(stack, client, logs, TASK_SEND_SENT_EVENT="1") as (own, _, _):
+        linked = str(uuid.uuid4())
+        client.send("demo.add", 1, 2, queue=own, link=client.sig("demo.echo", task_id=linked, queue=queue))
+        sent = events.wait_for(uuid=linked, type="task-sent")
+    assert (sent["name"], sent["queue"], sent["routing_key"], sent["exchange"]) == ("demo.echo", queue, queue, "")
+    assert sent["args"] == "(3,)" and sent["hostname"].startswith("gen") and sent["retries"] == 0
+    client.broker.delete(queue)
+
+
+def test_remote_control_can_be_left_out(stack, client, logs):
+    with pytest.raises(AssertionError, match="answers"):
+        with rust_worker(stack, client, logs, WORKER_ENABLE_REMOTE_CONTROL="0", E2E_WAIT="5"):
+            pass
