@@ -40,9 +40,7 @@ impl Client {
     /// # Errors
     /// Redis is away: nothing was sent, or everything.
     pub async fn apply(&self, plan: &Plan) -> Result<(), ClientError> {
-        for step in &plan.steps {
-            self.record(step).await?;
-        }
+        self.record(plan).await?;
         let mut pipe = redis::pipe();
         pipe.atomic();
         let (mut tasks, mut queues, mut sent) = (HashMap::new(), Vec::new(), Vec::new());

@@ -8,6 +8,7 @@ use petiole_protocol::serializer::{ResultFormat, Serializer};
 use petiole_protocol::{Envelope, TaskMessage, TaskMeta};
 use petiole_redis::keys::binding_member;
 use petiole_redis::queues::sent_queues;
+use petiole_redis::settle::{Settled, Settlement, Write};
 use petiole_redis::{Backend, Broker, Connector};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -190,38 +191,60 @@ impl Client {
         Ok(prepared.task_id)
     }
 
-    /// Carries out the plan of a canvas, step by step in order.
-    ///
-    /// # Errors
-    /// Redis is away: the steps up to some point were carried out.
-    pub async fn execute(&self, plan: &Plan) -> Result<(), ClientError> {
+    /// What a plan writes, in order.
+    pub fn writes(&self, plan: &Plan) -> Vec<Write> {
+        let mut writes = Vec::with_capacity(plan.steps.len());
         for step in &plan.steps {
             match step {
                 Step::Send { message, queue } => {
                     let envelope = self.encode(message);
-                    self.broker.publish(queue, message.properties.priority, &envelope.to_text()).await?;
+                    let list = self.broker.keys().list(queue, message.properties.priority);
+                    writes.push(Write::Push { list, text: envelope.to_text() });
                     if self.send_sent_event {
-                        self.task_sent(&envelope, queue).await;
+                        let (channel, text) = self.sent_event(&envelope, queue);
+                        writes.push(Write::Publish { channel, text });
                     }
                 }
-                other => self.record(other).await?,
+                other => writes.extend(self.recorded(other)),
             }
         }
-        Ok(())
+        writes
+    }
+
+    /// What a step of a plan writes to the result backend.
+    fn recorded(&self, step: &Step) -> Vec<Write> {
+        match step {
+            Step::Send { .. } => vec![],
+            Step::ChordSize { group_id, size } => self.backend.chord_size(group_id, *size, self.result_expires).into(),
+            Step::SaveGroup { group_id, tuple } => {
+                vec![self.backend.save_group(group_id, tuple, self.result_expires)]
+            }
+        }
     }
 
     /// Carries out the part of a plan that concerns the result backend.
-    pub(crate) async fn record(&self, step: &Step) -> Result<(), ClientError> {
-        match step {
-            Step::Send { .. } => {}
-            Step::ChordSize { group_id, size } => {
-                self.backend.set_chord_size(group_id, *size, self.result_expires).await?;
-            }
-            Step::SaveGroup { group_id, tuple } => {
-                self.backend.save_group(group_id, tuple, self.result_expires).await?;
-            }
-        }
+    pub(crate) async fn record(&self, plan: &Plan) -> Result<(), ClientError> {
+        let writes = plan.steps.iter().flat_map(|step| self.recorded(step)).collect();
+        self.broker.settle("", &self.backend, &[Settlement::writes(writes)]).await?;
         Ok(())
+    }
+
+    /// Carries out the plan of a canvas: all of it, or nothing. When results live in another database than messages, what is
+    /// kept there is written first.
+    ///
+    /// # Errors
+    /// Redis is away: all or nothing was carried out.
+    pub async fn execute(&self, plan: &Plan) -> Result<(), ClientError> {
+        let mut writes = self.writes(plan);
+        if writes.is_empty() {
+            return Ok(());
+        }
+        writes.insert(0, Write::once(self.broker.keys()));
+        let settled = self.broker.settle("", &self.backend, &[Settlement::writes(writes)]).await?;
+        match settled.into_iter().next() {
+            Some(Settled::Refused(why)) => Err(petiole_redis::RedisError::Refused(why).into()),
+            _ => Ok(()),
+        }
     }
 
     /// The stored result of a task; none: it waits, runs, or is unknown.

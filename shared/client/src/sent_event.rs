@@ -14,8 +14,8 @@ use crate::send::ORIGIN;
 static CLOCK: AtomicU64 = AtomicU64::new(0);
 
 impl Client {
-    /// Tells monitors of a message that was just published. They can do without: an error is only logged.
-    pub(crate) async fn task_sent(&self, message: &Envelope, queue: &str) {
+    /// What tells monitors of a message that is published: the channel, and the event's text.
+    pub(crate) fn sent_event(&self, message: &Envelope, queue: &str) -> (String, String) {
         let header = |name: &str| message.headers.get(name).cloned().unwrap_or(Value::Null);
         let own = json!({
             "uuid": header("id"), "root_id": header("root_id"), "parent_id": header("parent_id"), "name": header("task"),
@@ -27,7 +27,15 @@ impl Client {
         let clock = CLOCK.fetch_add(1, Ordering::Relaxed) + 1;
         let sent = sender.event("task-sent", time::epoch(chrono::Utc::now()), clock, own);
         let (key, envelope) = sender.single(sent, uuid::Uuid::new_v4().to_string());
-        if let Err(error) = self.broker.broadcast(event::EXCHANGE, &key, &envelope).await {
+        (self.broker.keys().channel(event::EXCHANGE, &key), envelope.to_text())
+    }
+
+    /// Tells monitors of a message that was just published. They can do without: an error is only logged.
+    pub(crate) async fn task_sent(&self, message: &Envelope, queue: &str) {
+        let (channel, text) = self.sent_event(message, queue);
+        let told: Result<(), redis::RedisError> =
+            redis::AsyncCommands::publish(&mut self.broker.connection(), channel, text).await;
+        if let Err(error) = told {
             warn!(%error, "the event task-sent cannot be sent");
         }
     }

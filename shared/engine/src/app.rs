@@ -17,11 +17,10 @@ use crate::control::{Commands, ControlState};
 use crate::events::Events;
 use crate::request::{Cancel, Phase};
 use crate::rusty::{self, Rusty, SharedApp};
+use crate::settling::Settling;
+use crate::shutdown::LAST_WORDS;
 use crate::task::Task;
 use crate::worker::{Parts, Worker};
-
-/// How long a cold shutdown waits for tasks that were ended.
-const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Why a worker cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -159,6 +158,7 @@ impl App {
         let clock = Arc::default();
         let node = config.node_name();
         let events = Events::start(client.broker().clone(), &node, Arc::clone(&clock), config.send_task_events);
+        let (settling, unsettled) = Settling::new();
         let worker = Arc::new(Worker::new(Parts {
             config,
             tasks: self.tasks,
@@ -167,6 +167,7 @@ impl App {
             clock,
             events,
             commands: self.commands,
+            settling,
         }));
         crate::statedb::open(&worker)?;
         worker.declare_rate_limits();
@@ -194,8 +195,24 @@ impl App {
         if !worker.config.without_mingle {
             crate::gossip::mingle(&worker).await;
         }
-        crate::consumer::consume(worker.clone()).await;
+        let mut consuming = tokio::spawn(crate::consumer::consume(worker.clone(), unsettled));
+        worker.shutdown.wait_warm().await;
+        // What was fetched at the last moment must be known before it is given back.
+        tokio::select! {
+            () = worker.shutdown.wait_fetching() => {}
+            _ = &mut consuming => {}
+        }
         finish(&worker).await;
+        worker.concluding.close();
+        let settled = async {
+            worker.concluding.wait().await;
+            worker.shutdown.end_settling();
+            // A panic of the loop has been reported.
+            let _ = (&mut consuming).await;
+        };
+        if !worker.shutdown.patiently(settled).await {
+            warn!("Redis is away: what was not acknowledged will run again elsewhere");
+        }
         background.iter().for_each(tokio::task::JoinHandle::abort);
         say_goodbye(&worker).await;
         crate::statedb::save(&worker).await;
@@ -222,7 +239,10 @@ async fn finish(worker: &Arc<Worker>) {
     waiting.retain(|request| request.withdraw());
     if !waiting.is_empty() {
         info!("Restoring {} unacknowledged message(s)", waiting.len());
-        crate::outcome::give_back(worker, &waiting, Side::Next).await;
+        let restored = crate::outcome::give_back(worker, &waiting, Side::Next);
+        if !worker.shutdown.patiently(restored).await {
+            warn!("Redis is away: {} message(s) will be restored by other workers", waiting.len());
+        }
     }
     let all_done = async {
         while worker.pool.running() > 0 {
@@ -270,7 +290,7 @@ fn banner(worker: &Worker) {
     let events = if worker.events.tasks_enabled() { "ON" } else { "OFF (enable -E to monitor tasks in this worker)" };
     let names: Vec<&str> =
         worker.tasks.keys().filter(|name| !name.starts_with("celery.")).map(String::as_str).collect();
-    info!(
+    let banner = format!(
         "\n {} petiole {}\n\n[config]\n.> transport:   {}\n.> concurrency: {} (async)\n.> task events: {events}\n\n\
          [queues]\n.> {}\n\n[tasks]\n  . {}\n",
         worker.node,
@@ -280,4 +300,10 @@ fn banner(worker: &Worker) {
         worker.queues().join("\n.> "),
         names.join("\n  . "),
     );
+    // It is there at any level, as Celery's; among lines for machines it is one of them.
+    if tracing::enabled!(tracing::Level::INFO) {
+        info!("{banner}");
+    } else {
+        println!("{banner}");
+    }
 }

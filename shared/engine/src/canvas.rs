@@ -11,9 +11,10 @@ use chrono::Utc;
 use petiole_client::ClientError;
 use petiole_protocol::signature::Canvas;
 use petiole_protocol::{Map, Signature, State, TaskException, TaskMeta, time};
+use petiole_redis::settle::Write;
 use serde_json::{Value, json};
 
-pub(crate) use chord::{chord_part, count_part};
+pub(crate) use chord::{chord_part, count_part, part_of, settle_part};
 pub(crate) use errback::call_errbacks;
 pub(crate) use replace::{add_to_chord, replace};
 
@@ -21,17 +22,17 @@ use crate::context::Context;
 use crate::request::Request;
 use crate::worker::Worker;
 
-/// Sends the callbacks and the next step of the chain, each with the result in front of its arguments.
-pub(crate) async fn send_follow_ups(
+/// The messages of the callbacks and the next step of the chain, each with the result in front of its arguments.
+pub(crate) fn follow_ups(
     worker: &Worker,
     request: &Request,
     context: &Context,
     value: &Value,
-) -> Result<(), ClientError> {
+) -> Result<Vec<Write>, ClientError> {
     let (message, prefix) = (&request.message, std::slice::from_ref(value));
     let embed = &message.embed;
     if embed.callbacks.is_empty() && embed.chain.is_empty() {
-        return Ok(());
+        return Ok(vec![]);
     }
     let mut sends: Vec<(Signature, Map)> = Vec::new();
     match embed.callbacks.as_slice() {
@@ -48,12 +49,13 @@ pub(crate) async fn send_follow_ups(
     if let Some((next, rest)) = embed.chain.split_last() {
         sends.push((next.clone(), Map::from_iter([("chain".to_owned(), json!(rest))])));
     }
+    let mut writes = Vec::new();
     for (signature, extra) in sends {
         let plan = worker.plan(message.root(), &message.id, signature, prefix, extra)?;
-        worker.execute(&plan).await?;
+        writes.extend(worker.client.writes(&plan));
         context.add_child(plan.handle.tuple());
     }
-    Ok(())
+    Ok(writes)
 }
 
 /// The rest of a failed task's chain fails with it: who waits for the last step is told.
@@ -104,6 +106,7 @@ pub(crate) async fn fail_elements(worker: &Arc<Worker>, elements: Vec<Signature>
                     root_id: task_id,
                     state: State::Failure,
                     result: &result,
+                    redelivered: false,
                     called: failed.called,
                 };
                 Box::pin(count_part(worker, &body, part)).await;

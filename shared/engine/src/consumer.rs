@@ -12,67 +12,90 @@ use tracing::{error, info, warn};
 
 use crate::builtins::Unregistered;
 use crate::request::{self, Request};
-use crate::worker::{Worker, until_done};
+use crate::settling::Unsettled;
+use crate::worker::Worker;
 
-/// The longest wait for a sign that something is in a queue: then it is looked at all the same.
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// How often it is looked whether there is something, and the connection works: the sign may have been lost.
+const LOOK: Duration = Duration::from_secs(2);
 
-/// Consumes until the worker shuts down, over all losses of connection.
-pub(crate) async fn consume(worker: Arc<Worker>) {
+/// Consumes and settles until the worker is gone, over all losses of connection.
+pub(crate) async fn consume(worker: Arc<Worker>, mut unsettled: Unsettled) {
     let mut pause = Duration::from_millis(50);
-    while !worker.shutdown.begun() {
-        match connected(&worker, &mut pause).await {
+    loop {
+        let error = match connected(&worker, &mut unsettled, &mut pause).await {
             Ok(()) => return,
-            Err(error) => {
-                warn!(%error, "consumer: connection to broker lost, trying again in {pause:?}");
-                tokio::select! {
-                    () = tokio::time::sleep(pause.mul_f64(0.5 + rand::random::<f64>())) => {}
-                    () = worker.shutdown.wait_warm() => {}
-                }
-                pause = (pause * 2).min(Duration::from_secs(1));
-            }
+            Err(error) => error,
+        };
+        unsettled.broke();
+        if worker.shutdown.settling_ended() && unsettled.batch().is_empty() {
+            return;
         }
+        warn!(%error, "consumer: connection to broker lost, trying again in {pause:?}");
+        if worker.shutdown.begun() {
+            worker.shutdown.end_fetching();
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause.mul_f64(0.5 + rand::random::<f64>())) => {}
+            () = worker.shutdown.wait_warm(), if !worker.shutdown.begun() => {}
+            () = worker.shutdown.wait_settling(), if !worker.shutdown.settling_ended() => {}
+        }
+        pause = (pause * 2).min(Duration::from_secs(1));
     }
 }
 
-async fn connected(worker: &Arc<Worker>, pause: &mut Duration) -> Result<(), RedisError> {
-    let mut consumer = Consumer::connect(&worker.connector, &worker.owner).await?;
+async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut Duration) -> Result<(), RedisError> {
+    let mut consumer = Consumer::connect(worker.client.broker(), worker.client.backend(), &worker.owner).await?;
     let mut bound: Vec<String> = Vec::new();
     worker.claims.keep_alive(crate::heartbeat::CLAIM).await?;
     restore_forgotten(worker).await?;
     info!("Connected to {}", petiole_redis::redacted(worker.connector.url()));
-    while !worker.shutdown.begun() {
-        let queues = worker.queues();
+    let mut queues = worker.queues();
+    let mut drained = false;
+    loop {
         for queue in &queues {
             if !bound.contains(queue) {
                 worker.client.broker().bind_queue(queue).await?;
+                bound.push(queue.clone());
             }
         }
-        bound.clone_from(&queues);
-        let room = worker.qos.room();
-        if room == 0 || queues.is_empty() {
+        let over = worker.shutdown.begun();
+        if over {
+            worker.shutdown.end_fetching();
+        }
+        let nothing = unsettled.batch().is_empty();
+        drained &= !unsettled.pushes();
+        let room = if over || drained || queues.is_empty() { 0 } else { worker.qos.room(unsettled.releases()) };
+        if nothing && room == 0 {
+            if worker.shutdown.settling_ended() {
+                return Ok(());
+            }
             tokio::select! {
-                () = worker.qos.changed() => {}
-                () = worker.queues_changed() => {}
-                () = worker.shutdown.wait_warm() => {}
+                () = unsettled.wait() => {}
+                () = worker.qos.changed(), if !over && !drained => {}
+                changed = consumer.changed() => {
+                    changed?;
+                    drained = false;
+                }
+                () = worker.queues_changed() => {
+                    queues = worker.queues();
+                    bound.retain(|queue| queues.contains(queue));
+                    drained = false;
+                }
+                () = tokio::time::sleep(LOOK) => drained &= !consumer.look(&queues).await?,
+                () = worker.shutdown.wait_warm(), if !over => {}
+                () = worker.shutdown.wait_settling(), if over => {}
             }
             continue;
         }
-        let deliveries = consumer.fetch(&queues, room).await?;
+        let exchange = consumer.exchange(unsettled.settlements(), &queues, room).await?;
         *pause = Duration::from_millis(50);
-        if deliveries.is_empty() {
-            tokio::select! {
-                waited = consumer.wait(&queues, LONGEST_WAIT) => waited?,
-                () = worker.queues_changed() => {}
-                () = worker.shutdown.wait_warm() => {}
-            }
-        }
-        for delivery in deliveries {
+        unsettled.done(worker, exchange.settled);
+        drained |= exchange.drained;
+        for delivery in exchange.deliveries {
             worker.qos.hold();
-            receive(worker, delivery).await;
+            receive(worker, delivery);
         }
     }
-    Ok(())
 }
 
 /// Messages that were fetched just when the connection broke are this worker's without its knowledge: they go back.
@@ -85,57 +108,79 @@ async fn restore_forgotten(worker: &Worker) -> Result<(), RedisError> {
     Ok(())
 }
 
-/// Takes one delivery: to the pool, to the timer, or away with it.
-async fn receive(worker: &Arc<Worker>, delivery: Delivery) {
+/// Takes one delivery: to the pool, to the timer, or away with it. What takes more than a look goes on beside: this is the
+/// task that settles.
+fn receive(worker: &Arc<Worker>, delivery: Delivery) {
     let envelope = match Envelope::parse(delivery.text.as_bytes()) {
         Ok(envelope) => envelope,
-        Err(error) => return discard(worker, &delivery, None, &error).await,
+        Err(error) => return discard(worker, delivery, None, &error),
     };
     let message = match TaskMessage::decode(&envelope, &worker.config.accept_content) {
         Ok(message) => message,
-        Err(error) => return discard(worker, &delivery, Some(&envelope), &error).await,
+        Err(error) => return discard(worker, delivery, Some(&envelope), &error),
     };
     let times = match request::times(&message) {
         Ok(times) => times,
-        Err(what) => return discard(worker, &delivery, Some(&envelope), &DecodeError::shape(what)).await,
+        Err(what) => return discard(worker, delivery, Some(&envelope), &DecodeError::shape(what)),
     };
     let sequence = worker.state.next_sequence();
     let Some(task) = worker.tasks.get(&message.task).cloned() else {
-        let unknown = Arc::new(Unregistered(message.task.clone()));
-        let request = Request::new(message, delivery, unknown, times, true, sequence);
-        return unregistered(worker, &request).await;
+        return unregistered(worker, message, delivery, sequence);
     };
     let acks_late = task.options().acks_late.unwrap_or(worker.config.acks_late);
     let request = Arc::new(Request::new(message, delivery, task, times, acks_late, sequence));
     if worker.state.is_revoked(&request) || request.is_expired(Utc::now()) {
-        return crate::outcome::revoked(worker, &request).await;
+        return conclude(worker, request, |worker, request| async move {
+            crate::outcome::revoked(&worker, &request).await;
+        });
     }
     worker.state.accept(&request);
     let message = &request.message;
     info!(task_id = request.id(), "Task {}[{}] received", message.shown_name(), request.id());
-    worker.task_event(
-        &request,
-        "task-received",
-        json!({
-            "uuid": message.id, "name": message.shown_name(), "args": message.args_text(), "kwargs": message.kwargs_text(),
-            "root_id": message.root_id, "parent_id": message.parent_id, "retries": message.retries,
-            "eta": message.eta, "expires": message.expires,
-        }),
-    );
+    if worker.wants_event(&request) {
+        worker.task_event(
+            &request,
+            "task-received",
+            json!({
+                "uuid": message.id, "name": message.shown_name(), "args": message.args_text(),
+                "kwargs": message.kwargs_text(), "root_id": message.root_id, "parent_id": message.parent_id,
+                "retries": message.retries, "eta": message.eta, "expires": message.expires,
+            }),
+        );
+    }
     match request.eta {
         Some(eta) if eta > Utc::now() => crate::timer::schedule(worker, request),
         _ => crate::trace::submit(worker, request),
     }
 }
 
+/// Ends a request that does not run, while other messages are received.
+fn conclude<F: Future<Output = ()> + Send + 'static>(
+    worker: &Arc<Worker>,
+    request: Arc<Request>,
+    end: impl FnOnce(Arc<Worker>, Arc<Request>) -> F,
+) {
+    worker.state.hold(&request);
+    let ending = end(worker.clone(), request.clone());
+    let of = worker.clone();
+    worker.concluding.spawn(async move {
+        ending.await;
+        of.ended(&request);
+    });
+}
+
 /// A task that nobody here knows: it fails, and with it what waits for it.
-async fn unregistered(worker: &Arc<Worker>, request: &Request) {
-    let name = &request.message.task;
-    error!(task_id = request.id(), "Received unregistered task of type {name:?}: known tasks are {}", known(worker));
-    let exception = TaskException::celery("NotRegistered", vec![name.as_str().into()]);
-    crate::outcome::record_failure(worker, request, &exception, None, vec![]).await;
-    worker.task_event(request, "task-failed", json!({"uuid": request.id(), "exception": exception.repr()}));
-    worker.acknowledge(request).await;
+fn unregistered(worker: &Arc<Worker>, message: TaskMessage, delivery: Delivery, sequence: u64) {
+    let name = message.task.clone();
+    error!(task_id = message.id, "Received unregistered task of type {name:?}: known tasks are {}", known(worker));
+    let unknown = Arc::new(Unregistered(name.clone()));
+    let request = Arc::new(Request::new(message, delivery, unknown, (None, None), true, sequence));
+    conclude(worker, request, |worker, request| async move {
+        let exception = TaskException::celery("NotRegistered", vec![name.into()]);
+        crate::outcome::record_failure(&worker, &request, &exception, None, vec![]).await;
+        worker.task_event(&request, "task-failed", json!({"uuid": request.id(), "exception": exception.repr()}));
+        worker.acknowledge(&request);
+    });
 }
 
 fn known(worker: &Worker) -> String {
@@ -143,7 +188,7 @@ fn known(worker: &Worker) -> String {
 }
 
 /// A message that cannot run. It goes with a word in the log; when its id can be read, whoever waits is told as well.
-async fn discard(worker: &Arc<Worker>, delivery: &Delivery, envelope: Option<&Envelope>, why: &DecodeError) {
+fn discard(worker: &Arc<Worker>, delivery: Delivery, envelope: Option<&Envelope>, why: &DecodeError) {
     let (task, id) = envelope.map(TaskMessage::peek).unwrap_or_default();
     let begin: String = delivery.text.chars().take(200).collect();
     error!(
@@ -153,24 +198,25 @@ async fn discard(worker: &Arc<Worker>, delivery: &Delivery, envelope: Option<&En
         message = begin,
         "Rejected a message that cannot be read: {why}"
     );
-    if let (Some(task), Some(id)) = (task, id) {
-        let unknown = Arc::new(Unregistered(task.to_owned()));
-        let message = TaskMessage {
-            embed: Embed::default(),
-            properties: envelope.map(|envelope| envelope.properties.clone()).unwrap_or_default(),
-            ..TaskMessage::new(task, id, vec![], petiole_protocol::Map::new())
-        };
-        let request =
-            Request::new(message, delivery.clone(), unknown, (None, None), true, worker.state.next_sequence());
-        let name = if why.is_reject() { "ContentDisallowed" } else { "DecodeError" };
-        let exception = TaskException::new("kombu.exceptions", name, vec![why.to_string().into()]);
-        crate::outcome::record_failure(worker, &request, &exception, None, vec![]).await;
-        worker.task_event(&request, "task-failed", json!({"uuid": id, "exception": exception.repr()}));
-    }
-    let tags = [delivery.tag.clone()];
-    let broker = worker.client.broker();
-    if let Err(error) = until_done("reject a message", || broker.ack(&worker.owner, &tags)).await {
-        warn!(%error, "a message cannot be rejected");
-    }
-    worker.qos.release();
+    let exception = match (task, id) {
+        (Some(_), Some(_)) => {
+            let name = if why.is_reject() { "ContentDisallowed" } else { "DecodeError" };
+            Some(TaskException::new("kombu.exceptions", name, vec![why.to_string().into()]))
+        }
+        _ => None,
+    };
+    let unknown = Arc::new(Unregistered(task.unwrap_or_default().to_owned()));
+    let message = TaskMessage {
+        embed: Embed::default(),
+        properties: envelope.map(|envelope| envelope.properties.clone()).unwrap_or_default(),
+        ..TaskMessage::new(task.unwrap_or_default(), id.unwrap_or_default(), vec![], petiole_protocol::Map::new())
+    };
+    let request = Arc::new(Request::new(message, delivery, unknown, (None, None), true, worker.state.next_sequence()));
+    conclude(worker, request, |worker, request| async move {
+        if let Some(exception) = exception {
+            crate::outcome::record_failure(&worker, &request, &exception, None, vec![]).await;
+            worker.task_event(&request, "task-failed", json!({"uuid": request.id(), "exception": exception.repr()}));
+        }
+        worker.acknowledge(&request);
+    });
 }

@@ -19,6 +19,8 @@ use crate::worker::until_done;
 const BUFFER: usize = 10_000;
 /// So many events travel together.
 const BATCH: usize = 100;
+/// So long task events wait for others; Celery lets them wait a second.
+const GATHER: Duration = Duration::from_millis(10);
 
 /// Where events are put in.
 #[derive(Clone)]
@@ -75,6 +77,13 @@ impl Events {
 async fn send(broker: Broker, sender: Arc<Sender>, mut items: mpsc::Receiver<Item>) {
     let mut batch = Vec::with_capacity(BATCH);
     while items.recv_many(&mut batch, BATCH).await > 0 {
+        if batch.len() < BATCH && batch.iter().all(Item::may_wait) {
+            tokio::time::sleep(GATHER).await;
+            while batch.len() < BATCH {
+                let Ok(item) = items.try_recv() else { break };
+                batch.push(item);
+            }
+        }
         let mut tasks = Vec::new();
         for item in batch.drain(..) {
             match item {
@@ -90,6 +99,12 @@ async fn send(broker: Broker, sender: Arc<Sender>, mut items: mpsc::Receiver<Ite
             }
         }
         publish(&broker, &sender, tasks).await;
+    }
+}
+
+impl Item {
+    fn may_wait(&self) -> bool {
+        matches!(self, Self::Event(event) if event.kind.starts_with("task-"))
     }
 }
 

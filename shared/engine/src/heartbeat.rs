@@ -14,7 +14,7 @@ use crate::worker::Worker;
 /// How long a silent worker's claims hold.
 pub(crate) const CLAIM: Duration = Duration::from_secs(15);
 /// How often claims are renewed, and the dead looked for.
-const ROUND: Duration = Duration::from_secs(4);
+const ROUND: Duration = Duration::from_secs(5);
 
 /// The fields of `worker-online`, `-heartbeat` and `-offline`.
 pub(crate) fn fields(worker: &Worker) -> Value {
@@ -56,12 +56,15 @@ pub(crate) async fn keep_claims(worker: Arc<Worker>) {
         ticks.tick().await;
         let claims = &worker.claims;
         let round = async {
-            claims.keep_alive(CLAIM).await?;
+            let alive = claims.keep_alive(CLAIM).await?;
+            if alive.lapsed {
+                give_up_lost(&worker).await?;
+            }
             if renewed.elapsed() >= (visibility / 4).min(Duration::from_secs(60)) {
                 claims.renew(&held(&worker).into_iter().collect::<Vec<_>>()).await?;
                 renewed = tokio::time::Instant::now();
             }
-            let mut restored = claims.restore_dead().await?;
+            let mut restored = claims.restore_dead(&alive.dead).await?;
             // kombu scans every 100 s; never rarer than a quarter of the timeout.
             if scanned.is_none_or(|at| at.elapsed() >= (visibility / 4).min(Duration::from_secs(100))) {
                 restored += claims.restore_visible(visibility).await?;
@@ -75,6 +78,23 @@ pub(crate) async fn keep_claims(worker: Arc<Worker>) {
             Err(error) => warn!(%error, "claims could not be renewed; trying again in the next round"),
         }
     }
+}
+
+/// This worker was silent for so long that others may have taken its messages: those it gives up, also where they run.
+async fn give_up_lost(worker: &Worker) -> Result<(), petiole_redis::RedisError> {
+    let lost: HashSet<String> =
+        worker.claims.lost(&held(worker).into_iter().collect::<Vec<_>>()).await?.into_iter().collect();
+    for request in worker.state.requests(|request| request.is_held() && lost.contains(&request.delivery.tag)) {
+        // One that is being settled just now has been taken off the books by that.
+        if request.withdraw() {
+            warn!(task_id = request.id(), "another worker has taken {} over", request.message.task);
+            request.enter(crate::request::Phase::Ended);
+            worker.release(&request);
+        } else if !request.is_settled() {
+            request.cancel(crate::request::Cancel::Lost);
+        }
+    }
+    Ok(())
 }
 
 /// The tags of the messages at hand.

@@ -47,6 +47,7 @@ mod qos;
 mod rate_limit;
 mod request;
 pub mod rusty;
+mod settling;
 mod shutdown;
 mod state;
 mod statedb;

@@ -15,6 +15,7 @@ use chrono::Utc;
 use petiole_client::ClientError;
 use petiole_protocol::{State, TaskException, TaskMeta, repr, time};
 use petiole_redis::broker::{GiveBack, Side};
+use petiole_redis::settle::Write;
 use serde_json::{Value, json};
 use tracing::{error, info, warn};
 
@@ -71,7 +72,7 @@ pub(crate) async fn conclude(
         Ended::Value(value) => succeeded(worker, request, context, value, runtime).await,
         Ended::Fault(Fault::Error(failure)) => failed(worker, request, context, &failure).await,
         Ended::Fault(Fault::Retry(retry)) => retried(worker, request, context, *retry).await,
-        Ended::Fault(Fault::Ignore) => worker.acknowledge(request).await,
+        Ended::Fault(Fault::Ignore) => worker.acknowledge(request),
         Ended::Fault(Fault::Reject { reason, requeue }) => rejected(worker, request, context, reason, requeue).await,
         Ended::HardLimit(limit) => {
             error!(task_id = request.id(), "Hard time limit ({limit}s) exceeded for {}", request.message.task);
@@ -81,23 +82,44 @@ pub(crate) async fn conclude(
         }
         Ended::Cancelled(Cancel::Terminated(signal)) => terminated(worker, request, signal).await,
         Ended::Cancelled(Cancel::Shutdown) => cancelled(worker, request).await,
+        Ended::Cancelled(Cancel::Lost) => {
+            warn!(
+                task_id = request.id(),
+                "Another worker has taken {} over: this run is given up", request.message.task
+            );
+            if request.settle() {
+                worker.release(request);
+            }
+        }
     }
 }
 
 async fn succeeded(worker: &Arc<Worker>, request: &Arc<Request>, context: &Context, value: Value, runtime: f64) {
-    if let Err(error) = canvas::send_follow_ups(worker, request, context, &value).await {
-        let exception = TaskException::new("kombu.exceptions", "OperationalError", vec![error.to_string().into()]);
-        return failed(worker, request, context, &Failure { exception, trail: vec![] }).await;
-    }
-    if worker.stores_result(request) {
-        let success = meta(worker, request, &State::Success, value.clone(), None, context.children());
-        worker.store(&success).await;
-    }
-    canvas::chord_part(worker, &request.message, State::Success, &value).await;
+    let mut writes = match canvas::follow_ups(worker, request, context, &value) {
+        Ok(writes) => writes,
+        Err(error) => {
+            let exception = TaskException::new("kombu.exceptions", "OperationalError", vec![error.to_string().into()]);
+            return failed(worker, request, context, &Failure { exception, trail: vec![] }).await;
+        }
+    };
     info!(task_id = request.id(), "Task {}[{}] succeeded in {runtime}s", request.message.shown_name(), request.id());
-    worker.acknowledge(request).await;
-    let result = repr::value(&value);
-    worker.task_event(request, "task-succeeded", json!({"uuid": request.id(), "result": result, "runtime": runtime}));
+    let event = worker
+        .wants_event(request)
+        .then(|| json!({"uuid": request.id(), "result": repr::value(&value), "runtime": runtime}));
+    let part = canvas::part_of(worker, &request.message, State::Success, &value);
+    if worker.stores_result(request) {
+        writes.push(worker.result(&meta(worker, request, &State::Success, value, None, context.children())));
+    }
+    match part {
+        None => worker.settle(request, writes),
+        Some(part) => {
+            writes.push(part);
+            canvas::settle_part(worker, request, writes);
+        }
+    }
+    if let Some(event) = event {
+        worker.task_event(request, "task-succeeded", event);
+    }
 }
 
 async fn failed(worker: &Arc<Worker>, request: &Arc<Request>, context: &Context, failure: &Failure) {
@@ -119,13 +141,13 @@ async fn failed_with(
         request.id(),
         exception.repr()
     );
-    record_failure(worker, request, exception, traceback.clone(), context.children()).await;
     let timed_out = exception.exc_type == "TimeLimitExceeded";
     let acks = request.task.options().acks_on_failure.unwrap_or(worker.config.acks_on_failure_or_timeout);
     if request.acks_late && !acks && timed_out {
+        record_failure(worker, request, exception, traceback.clone(), context.children()).await;
         requeue(worker, request).await;
     } else {
-        worker.acknowledge(request).await;
+        settle_failure(worker, request, exception, traceback.clone(), context.children()).await;
     }
     failed_event(worker, request, exception, traceback);
 }
@@ -136,6 +158,27 @@ fn failed_event(worker: &Worker, request: &Request, exception: &TaskException, t
         fields["traceback"] = traceback.into();
     }
     worker.task_event(request, "task-failed", fields);
+}
+
+/// Stores a failure and acknowledges its message: at once, when nobody waits for the task.
+async fn settle_failure(
+    worker: &Arc<Worker>,
+    request: &Arc<Request>,
+    exception: &TaskException,
+    traceback: Option<String>,
+    children: Vec<Value>,
+) {
+    let message = &request.message;
+    let embed = &message.embed;
+    if embed.chord.is_some() || !embed.chain.is_empty() || !embed.errbacks.is_empty() {
+        record_failure(worker, request, exception, traceback, children).await;
+        return worker.acknowledge(request);
+    }
+    let mut writes = vec![];
+    if worker.stores_errors(request) {
+        writes.push(worker.result(&meta(worker, request, &State::Failure, json!(exception), traceback, children)));
+    }
+    worker.settle(request, writes);
 }
 
 /// Stores a failure and lets those know who wait for the task: its chord, the rest of its chain, its errbacks.
@@ -179,10 +222,11 @@ async fn retried(worker: &Arc<Worker>, request: &Arc<Request>, context: &Context
         Some(RetryAt::In(seconds)) => seconds.max(0.0),
         None => options.default_retry_delay.unwrap_or(RETRY_DELAY),
     };
-    if let Err(error) = send_again(worker, request, &retry, delay).await {
+    let mut writes = match again(worker, request, &retry, delay) {
+        Ok(writes) => writes,
         // Celery: what cannot be published again is rejected.
-        return rejected(worker, request, context, error.to_string().into(), false).await;
-    }
+        Err(error) => return rejected(worker, request, context, error.to_string().into(), false).await,
+    };
     context.add_child(petiole_protocol::result::task_tuple(request.id(), None));
     let told = match &retry.exception {
         Some(failure) => format!("Retry in {delay}s: {}", failure.exception.repr()),
@@ -197,9 +241,10 @@ async fn retried(worker: &Arc<Worker>, request: &Arc<Request>, context: &Context
     let cause = retry.exception.map(|failure| failure.exception);
     if worker.stores_result(request) {
         let result = cause.as_ref().map_or(Value::Null, |cause| json!(cause));
-        worker.store(&meta(worker, request, &State::Retry, result, Some(traceback.clone()), context.children())).await;
+        let retry = meta(worker, request, &State::Retry, result, Some(traceback.clone()), context.children());
+        writes.push(worker.result(&retry));
     }
-    worker.acknowledge(request).await;
+    worker.settle(request, writes);
     let exception = cause.map_or("None".to_owned(), |cause| cause.repr());
     worker.task_event(
         request,
@@ -208,8 +253,8 @@ async fn retried(worker: &Arc<Worker>, request: &Arc<Request>, context: &Context
     );
 }
 
-/// Publishes the message of a retry: the same, but for its count, its eta, and its parent when it had none.
-async fn send_again(worker: &Worker, request: &Request, retry: &Retry, delay: f64) -> Result<(), ClientError> {
+/// The message of a retry: the same, but for its count, its eta, and its parent when it had none.
+fn again(worker: &Worker, request: &Request, retry: &Retry, delay: f64) -> Result<Vec<Write>, ClientError> {
     let mut again = request.message.clone();
     again.retries += 1;
     again.redelivered = false;
@@ -239,7 +284,7 @@ async fn send_again(worker: &Worker, request: &Request, retry: &Retry, delay: f6
         handle: petiole_client::Handle { id: again.id.clone(), parent: None, children: None },
         steps: vec![petiole_client::Step::Send { message: Box::new(again), queue: request.delivery.queue.clone() }],
     };
-    worker.execute(&plan).await
+    Ok(worker.client.writes(&plan))
 }
 
 async fn rejected(worker: &Arc<Worker>, request: &Arc<Request>, context: &Context, reason: Value, requeue_it: bool) {
@@ -254,8 +299,7 @@ async fn rejected(worker: &Arc<Worker>, request: &Arc<Request>, context: &Contex
     }
     let early = request.is_settled();
     let exception = TaskException::celery("Reject", vec![reason, false.into()]);
-    record_failure(worker, request, &exception, None, context.children()).await;
-    worker.acknowledge(request).await;
+    settle_failure(worker, request, &exception, None, context.children()).await;
     failed_event(worker, request, &exception, None);
     if !early {
         worker.task_event(request, "task-rejected", json!({"uuid": request.id(), "requeue": false}));
@@ -263,7 +307,7 @@ async fn rejected(worker: &Arc<Worker>, request: &Arc<Request>, context: &Contex
 }
 
 /// A request that is not to run: revoked, or too late.
-pub(crate) async fn revoked(worker: &Arc<Worker>, request: &Request) {
+pub(crate) async fn revoked(worker: &Arc<Worker>, request: &Arc<Request>) {
     let expired = !worker.state.is_revoked(request);
     let reason = if expired { "expired" } else { "revoked" };
     if expired {
@@ -274,12 +318,12 @@ pub(crate) async fn revoked(worker: &Arc<Worker>, request: &Request) {
     record_revoked(worker, request, reason, fields).await;
 }
 
-async fn terminated(worker: &Arc<Worker>, request: &Request, signal: Value) {
+async fn terminated(worker: &Arc<Worker>, request: &Arc<Request>, signal: Value) {
     let fields = json!({"uuid": request.id(), "terminated": true, "signum": signal, "expired": false});
     record_revoked(worker, request, "terminated", fields).await;
 }
 
-async fn record_revoked(worker: &Arc<Worker>, request: &Request, reason: &str, fields: Value) {
+async fn record_revoked(worker: &Arc<Worker>, request: &Arc<Request>, reason: &str, fields: Value) {
     worker.task_event(request, "task-revoked", fields);
     let exception = TaskException::celery("TaskRevokedError", vec![reason.into()]);
     let result = json!(exception);
@@ -289,7 +333,7 @@ async fn record_revoked(worker: &Arc<Worker>, request: &Request, reason: &str, f
     canvas::chord_part(worker, &request.message, State::Revoked, &result).await;
     // Celery leaves the rest of the chain waiting for ever.
     canvas::fail_chain(worker, request, &exception, None).await;
-    worker.acknowledge(request).await;
+    worker.acknowledge(request);
 }
 
 /// A run that a cold shutdown ended. A late acknowledged message goes back; an early one is gone, and says so.
@@ -329,10 +373,7 @@ pub(crate) async fn give_back(worker: &Worker, requests: &[Arc<Request>], side: 
     if let Err(error) = given {
         warn!(%error, "messages cannot be given back");
     }
-    for request in requests {
-        request.settled();
-        worker.qos.release();
-    }
+    requests.iter().for_each(|request| worker.release(request));
 }
 
 /// The traceback's text.

@@ -29,13 +29,13 @@ impl Qos {
         qos
     }
 
-    /// How many more messages may be fetched now.
-    pub(crate) fn room(&self) -> usize {
+    /// How many more messages may be fetched when `settled` of those that are held are settled with it.
+    pub(crate) fn room(&self, settled: usize) -> usize {
         if self.unlimited.load(Ordering::Relaxed) {
             return BATCH;
         }
         let limit = self.limit.load(Ordering::Relaxed) + self.waiting.load(Ordering::Relaxed);
-        limit.saturating_sub(self.held.load(Ordering::Relaxed)).min(BATCH)
+        (limit + settled).saturating_sub(self.held.load(Ordering::Relaxed)).min(BATCH)
     }
 
     /// The count that `inspect stats` tells: 0 is without limit.
@@ -89,13 +89,13 @@ mod tests {
     #[test]
     fn arithmetic() {
         let qos = Qos::new(8);
-        assert_eq!(qos.room(), 8);
+        assert_eq!(qos.room(0), 8);
         qos.hold();
         qos.begin_waiting();
-        assert_eq!((qos.room(), qos.prefetch_count()), (8, 9));
+        assert_eq!((qos.room(0), qos.prefetch_count()), (8, 9));
         qos.adjust(-100);
         assert_eq!(qos.prefetch_count(), 2);
         assert_eq!(Qos::new(0).prefetch_count(), 0);
-        assert_eq!(Qos::new(0).room(), BATCH);
+        assert_eq!(Qos::new(0).room(0), BATCH);
     }
 }

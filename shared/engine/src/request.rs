@@ -48,6 +48,8 @@ pub(crate) enum Phase {
     Reserved,
     /// Runs since (seconds since the epoch).
     Active(f64),
+    /// Has run, or will not.
+    Ended,
 }
 
 /// Why a run was ended from outside.
@@ -57,6 +59,8 @@ pub(crate) enum Cancel {
     Terminated(Value),
     /// The worker shuts down and does not wait.
     Shutdown,
+    /// Another worker has the message.
+    Lost,
 }
 
 impl Request {
@@ -118,27 +122,27 @@ impl Request {
     /// Takes the message away before it runs. True for the one who is to give it back; false when it runs or ran.
     pub(crate) fn withdraw(&self) -> bool {
         let phase = lock(&self.phase);
-        !matches!(*phase, Phase::Active(_)) && self.settle()
+        !matches!(*phase, Phase::Active(_) | Phase::Ended) && self.settle()
     }
 
     /// True for the one who is to settle it; false when somebody does or did.
     pub(crate) fn settle(&self) -> bool {
-        self.settlement.compare_exchange(OPEN, SETTLING, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.settlement.compare_exchange(OPEN, SETTLING, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
     /// Redis knows that it is settled.
     pub(crate) fn settled(&self) {
-        self.settlement.store(SETTLED, Ordering::Release);
+        self.settlement.store(SETTLED, Ordering::SeqCst);
     }
 
     /// Was it settled, or is it being?
     pub(crate) fn is_settled(&self) -> bool {
-        self.settlement.load(Ordering::Acquire) != OPEN
+        self.settlement.load(Ordering::SeqCst) != OPEN
     }
 
     /// Is it this worker's by Redis' books?
     pub(crate) fn is_held(&self) -> bool {
-        self.settlement.load(Ordering::Acquire) != SETTLED
+        self.settlement.load(Ordering::SeqCst) != SETTLED
     }
 
     /// Ends the run from outside; the first cause counts.

@@ -1,14 +1,23 @@
 //! Warm and cold shutdown (celery.apps.worker: signal handlers).
 
+use std::time::Duration;
+
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
+
+/// How long the end of what has been ended may take.
+pub(crate) const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How long a worker that goes waits for a Redis that is away.
+const PATIENCE: Duration = Duration::from_secs(8);
 
 /// What was asked for.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Shutdown {
     warm: CancellationToken,
     cold: CancellationToken,
+    fetching: CancellationToken,
+    settling: CancellationToken,
 }
 
 impl Shutdown {
@@ -28,6 +37,31 @@ impl Shutdown {
         self.warm.is_cancelled()
     }
 
+    /// Nothing more will be fetched.
+    pub(crate) fn end_fetching(&self) {
+        self.fetching.cancel();
+    }
+
+    /// Waits until nothing more is fetched.
+    pub(crate) async fn wait_fetching(&self) {
+        self.fetching.cancelled().await;
+    }
+
+    /// Nothing more will come to be settled.
+    pub(crate) fn end_settling(&self) {
+        self.settling.cancel();
+    }
+
+    /// Will nothing more come to be settled?
+    pub(crate) fn settling_ended(&self) -> bool {
+        self.settling.is_cancelled()
+    }
+
+    /// Waits until nothing more will come to be settled.
+    pub(crate) async fn wait_settling(&self) {
+        self.settling.cancelled().await;
+    }
+
     /// Waits until one begins.
     pub(crate) async fn wait_warm(&self) {
         self.warm.cancelled().await;
@@ -36,6 +70,20 @@ impl Shutdown {
     /// Waits until a cold one begins.
     pub(crate) async fn wait_cold(&self) {
         self.cold.cancelled().await;
+    }
+
+    /// Waits for the end of something that needs Redis, for as long as a restart of Redis may take; after a cold shutdown has
+    /// begun only a moment. False: it has not ended.
+    pub(crate) async fn patiently(&self, end: impl Future<Output = ()>) -> bool {
+        let impatient = async {
+            self.wait_cold().await;
+            tokio::time::sleep(LAST_WORDS).await;
+        };
+        tokio::select! {
+            () = end => true,
+            () = impatient => false,
+            () = tokio::time::sleep(PATIENCE) => false,
+        }
     }
 
     /// Listens to TERM and INT (warm; the second one cold) and QUIT (cold).

@@ -64,6 +64,12 @@ impl State {
         lock(&self.requests).insert(request.delivery.tag.clone(), request.clone());
     }
 
+    /// A request that will not run is this worker's until it is settled.
+    pub(crate) fn hold(&self, request: &Arc<Request>) {
+        request.enter(Phase::Ended);
+        lock(&self.requests).insert(request.delivery.tag.clone(), request.clone());
+    }
+
     /// A request is over.
     pub(crate) fn forget(&self, request: &Request) {
         lock(&self.requests).remove(&request.delivery.tag);

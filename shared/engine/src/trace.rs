@@ -90,7 +90,7 @@ fn start(worker: &Arc<Worker>, request: Arc<Request>) {
             // The slot goes from one to the next without being free in between.
             while let Some(request) = next {
                 execute(&worker, &request).await;
-                worker.state.forget(&request);
+                worker.ended(&request);
                 // At shutdown the line has been cleared: nobody is next.
                 next = worker.pool.leave();
             }
@@ -113,13 +113,15 @@ async fn execute(worker: &Arc<Worker>, request: &Arc<Request>) {
         return;
     }
     if !request.acks_late {
-        worker.acknowledge(request).await;
+        // Before the run, but it need not be known: what the task ends with comes after it on the same way.
+        worker.acknowledge(request);
     }
     worker.task_event(request, "task-started", json!({"uuid": request.id()}));
     let track = request.task.options().track_started.unwrap_or(worker.config.track_started);
     if track && worker.stores_result(request) {
         let meta = json!({"pid": std::process::id(), "hostname": worker.node});
-        worker.store(&crate::outcome::meta(worker, request, &State::Started, meta, None, vec![])).await;
+        let started = crate::outcome::meta(worker, request, &State::Started, meta, None, vec![]);
+        worker.note(vec![worker.result(&started)]);
     }
     let context = Context::new(worker.clone(), request.clone());
     let ended = run(worker, request, &context).await;

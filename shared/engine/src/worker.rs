@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use petiole_client::canvas::SendDefaults;
 use petiole_client::{Client, ClientError, Plan, Planner};
-use petiole_protocol::{Map, Signature, TaskMeta, TimeLimits};
+use petiole_protocol::{Map, Signature, TimeLimits};
 use petiole_redis::claims::Claims;
 use petiole_redis::{Connector, RedisError};
 use serde_json::Value;
 use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::autoscale::Autoscale;
@@ -25,6 +26,7 @@ use crate::pool::Pool;
 use crate::qos::Qos;
 use crate::rate_limit::RateLimits;
 use crate::request::Request;
+use crate::settling::Settling;
 use crate::shutdown::Shutdown;
 use crate::state::{Locked, State, lock};
 use crate::task::Task;
@@ -52,6 +54,9 @@ pub(crate) struct Worker {
     /// Commands of the application's own.
     pub(crate) commands: Commands,
     pub(crate) shutdown: Shutdown,
+    pub(crate) settling: Settling,
+    /// Conclusions that are drawn while their slot runs the next task.
+    pub(crate) concluding: TaskTracker,
     pub(crate) started: Instant,
     time_limits: Locked<HashMap<String, TimeLimits>>,
     queues: Locked<Vec<String>>,
@@ -69,11 +74,12 @@ pub(crate) struct Parts {
     pub(crate) clock: Arc<Clock>,
     pub(crate) events: Events,
     pub(crate) commands: Commands,
+    pub(crate) settling: Settling,
 }
 
 impl Worker {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { config, tasks, client, connector, clock, events, commands } = parts;
+        let Parts { config, tasks, client, connector, clock, events, commands, settling } = parts;
         let node = config.node_name();
         let owner = format!("{node}:{}", uuid::Uuid::new_v4());
         let autoscale = config.autoscale.map(|(max, min)| Autoscale::new(min, max));
@@ -93,6 +99,8 @@ impl Worker {
             rate_limits: RateLimits::default(),
             elections: Elections::default(),
             commands,
+            settling,
+            concluding: TaskTracker::new(),
             started: Instant::now(),
             config,
             node,
@@ -184,35 +192,6 @@ impl Worker {
         planner.plan(signature, prefix, extra)
     }
 
-    /// Carries out a plan, for as long as it takes Redis to come back.
-    pub(crate) async fn execute(&self, plan: &Plan) -> Result<(), ClientError> {
-        until_done("publish", || self.client.execute(plan)).await
-    }
-
-    /// Stores a result, for as long as it takes Redis to come back.
-    pub(crate) async fn store(&self, meta: &TaskMeta) {
-        let backend = self.client.backend();
-        let stored = until_done("store a result", || backend.store(meta, self.config.result_expires)).await;
-        if let Err(error) = stored {
-            warn!(task_id = meta.task_id, %error, "the result cannot be stored");
-        }
-    }
-
-    /// Settles a request: its message is done. The first call counts.
-    pub(crate) async fn acknowledge(&self, request: &Request) {
-        if !request.settle() {
-            return;
-        }
-        let tags = [request.delivery.tag.clone()];
-        let broker = self.client.broker();
-        let acked = until_done("acknowledge", || broker.ack(&self.owner, &tags)).await;
-        if let Err(error) = acked {
-            warn!(task_id = request.id(), %error, "the message cannot be acknowledged");
-        }
-        request.settled();
-        self.qos.release();
-    }
-
     /// Are results of this request stored?
     pub(crate) fn stores_result(&self, request: &Request) -> bool {
         let declared = request.task.options().ignore_result.unwrap_or(self.config.ignore_result);
@@ -222,6 +201,11 @@ impl Worker {
     /// Are failures of this request stored?
     pub(crate) fn stores_errors(&self, request: &Request) -> bool {
         self.stores_result(request) || self.config.store_errors_even_if_ignored
+    }
+
+    /// Would an event about a request be sent?
+    pub(crate) fn wants_event(&self, request: &Request) -> bool {
+        self.events.tasks_enabled() && request.task.options().send_events != Some(false)
     }
 
     /// Sends an event about a request.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::connection::Connector;
 use crate::error::RedisError;
-use crate::scripts;
+use crate::settle::Write;
 
 /// The result backend, on a shared connection.
 #[derive(Clone)]
@@ -51,6 +51,16 @@ impl Backend {
         self.connection.clone()
     }
 
+    /// Is the broker's the same database?
+    pub fn shares(&self, broker: &crate::Broker) -> bool {
+        self.connector.is_same_database(broker.connector())
+    }
+
+    /// The names of keys in the results' database.
+    pub(crate) fn keys(&self) -> &crate::Keys {
+        self.connector.keys()
+    }
+
     /// The key of a task's result, and the channel on which it is announced. The backend's prefix gets a `_` unless it
     /// ends in a separator.
     pub fn task_key(&self, task_id: &str) -> String {
@@ -68,17 +78,6 @@ impl Backend {
             None | Some(':' | '_' | '-' | '.') => prefix.clone(),
             Some(_) => format!("{prefix}_"),
         }
-    }
-
-    /// Stores a result and tells those who wait. A stored SUCCESS stays: then false.
-    ///
-    /// # Errors
-    /// Redis is away: to be called again.
-    pub async fn store(&self, meta: &TaskMeta, expires: Duration) -> Result<bool, RedisError> {
-        let key = self.task_key(&meta.task_id);
-        let mut call = scripts::STORE.key(&key);
-        call.arg(expires.as_secs()).arg(meta.encode(self.format)).arg(&key);
-        Ok(call.invoke_async::<i64>(&mut self.connection.clone()).await? == 1)
     }
 
     /// The stored result; none: pending or unknown.
@@ -126,12 +125,9 @@ impl Backend {
     }
 
     /// Saves a group, such that Python's `GroupResult.restore` finds it. `tuple` is its result tuple.
-    ///
-    /// # Errors
-    /// Redis is away.
-    pub async fn save_group(&self, group_id: &str, tuple: &Value, expires: Duration) -> Result<(), RedisError> {
+    pub fn save_group(&self, group_id: &str, tuple: &Value, expires: Duration) -> Write {
         let text = self.format.encode(&json!({ "result": tuple }));
-        Ok(self.connection.clone().set_ex(self.group_key(group_id), text, expires.as_secs().max(1)).await?)
+        Write::Set { key: self.group_key(group_id), seconds: expires.as_secs().max(1), text }
     }
 
     /// A saved group's result tuple.

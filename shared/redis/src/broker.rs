@@ -14,7 +14,7 @@ use crate::scripts;
 #[derive(Clone)]
 pub struct Broker {
     connection: ConnectionManager,
-    keys: Keys,
+    connector: Connector,
 }
 
 /// On which side of its list a message is put.
@@ -43,12 +43,17 @@ impl Broker {
     /// # Errors
     /// As [`Connector::commands`].
     pub fn new(connector: &Connector) -> Result<Self, RedisError> {
-        Ok(Self { connection: connector.commands()?, keys: connector.keys().clone() })
+        Ok(Self { connection: connector.commands()?, connector: connector.clone() })
     }
 
     /// The names of keys.
     pub fn keys(&self) -> &Keys {
-        &self.keys
+        self.connector.keys()
+    }
+
+    /// Where it connects to.
+    pub fn connector(&self) -> &Connector {
+        &self.connector
     }
 
     /// The shared connection.
@@ -61,7 +66,7 @@ impl Broker {
     /// # Errors
     /// Redis is away: the message may or may not be there.
     pub async fn publish(&self, queue: &str, priority: i64, text: &str) -> Result<(), RedisError> {
-        Ok(self.connection.clone().lpush(self.keys.list(queue, priority), text).await?)
+        Ok(self.connection.clone().lpush(self.keys().list(queue, priority), text).await?)
     }
 
     /// Puts several messages at the end of their queues, all or none.
@@ -72,7 +77,7 @@ impl Broker {
         let mut pipe = pipe();
         pipe.atomic();
         for (queue, priority, text) in messages {
-            pipe.lpush(self.keys.list(queue, *priority), text).ignore();
+            pipe.lpush(self.keys().list(queue, *priority), text).ignore();
         }
         self.run(&pipe).await
     }
@@ -86,9 +91,9 @@ impl Broker {
             return Ok(());
         }
         let mut pipe = pipe();
-        pipe.atomic().zrem(self.keys.unacked_index(), tags).ignore();
-        pipe.hdel(self.keys.unacked(), tags).ignore();
-        pipe.srem(self.keys.held(owner), tags).ignore();
+        pipe.atomic().zrem(self.keys().unacked_index(), tags).ignore();
+        pipe.hdel(self.keys().unacked(), tags).ignore();
+        pipe.srem(self.keys().held(owner), tags).ignore();
         self.run(&pipe).await
     }
 
@@ -102,14 +107,14 @@ impl Broker {
             return Ok(0);
         }
         let mut call = scripts::RESTORE.prepare_invoke();
-        call.key(self.keys.unacked()).key(self.keys.unacked_index()).key(self.keys.held(owner));
+        call.key(self.keys().unacked()).key(self.keys().unacked_index()).key(self.keys().held(owner));
         call.arg(match side {
             Side::Next => "RPUSH",
             Side::Last => "LPUSH",
         });
         for message in messages {
             let (text, priority) = redelivered(&message.text);
-            call.key(self.keys.list(&message.queue, priority)).arg(&message.tag).arg(text);
+            call.key(self.keys().list(&message.queue, priority)).arg(&message.tag).arg(text);
         }
         Ok(call.invoke_async(&mut self.connection.clone()).await?)
     }
@@ -121,8 +126,8 @@ impl Broker {
     pub async fn bind_queue(&self, queue: &str) -> Result<(), RedisError> {
         let member = binding_member(queue, "", queue);
         let mut pipe = pipe();
-        pipe.atomic().sadd(self.keys.binding(queue), &member).ignore();
-        pipe.sadd(self.keys.binding_permanent(queue), &member).ignore();
+        pipe.atomic().sadd(self.keys().binding(queue), &member).ignore();
+        pipe.sadd(self.keys().binding_permanent(queue), &member).ignore();
         self.run(&pipe).await
     }
 
@@ -132,7 +137,7 @@ impl Broker {
     /// Redis is away.
     pub async fn bind_expiring(&self, exchange: &str, key: &str, pattern: &str, queue: &str) -> Result<(), RedisError> {
         let mut call = scripts::BIND.prepare_invoke();
-        call.key(self.keys.binding(exchange)).key(self.keys.binding_deadlines());
+        call.key(self.keys().binding(exchange)).key(self.keys().binding_deadlines());
         call.arg(binding_member(key, pattern, queue)).arg(exchange).arg(3_600_000);
         Ok(call.invoke_async(&mut self.connection.clone()).await?)
     }
@@ -144,9 +149,9 @@ impl Broker {
     pub async fn unbind(&self, exchange: &str, key: &str, pattern: &str, queue: &str) -> Result<(), RedisError> {
         let member = binding_member(key, pattern, queue);
         let mut pipe = pipe();
-        pipe.atomic().srem(self.keys.binding(exchange), &member).ignore();
-        pipe.srem(self.keys.binding_permanent(exchange), &member).ignore();
-        pipe.del(self.keys.lists(queue).as_slice()).ignore();
+        pipe.atomic().srem(self.keys().binding(exchange), &member).ignore();
+        pipe.srem(self.keys().binding_permanent(exchange), &member).ignore();
+        pipe.del(self.keys().lists(queue).as_slice()).ignore();
         self.run(&pipe).await
     }
 
@@ -155,7 +160,7 @@ impl Broker {
     /// # Errors
     /// Redis is away.
     pub async fn bound_queues(&self, exchange: &str) -> Result<Vec<String>, RedisError> {
-        let members: Vec<String> = self.connection.clone().smembers(self.keys.binding(exchange)).await?;
+        let members: Vec<String> = self.connection.clone().smembers(self.keys().binding(exchange)).await?;
         Ok(members.iter().filter_map(|member| member.split(crate::keys::SEP).nth(2).map(str::to_owned)).collect())
     }
 
@@ -164,7 +169,7 @@ impl Broker {
     /// # Errors
     /// Redis is away.
     pub async fn route(&self, exchange: &str, routing_key: &str) -> Result<Vec<String>, RedisError> {
-        let members: Vec<String> = self.connection.clone().smembers(self.keys.binding(exchange)).await?;
+        let members: Vec<String> = self.connection.clone().smembers(self.keys().binding(exchange)).await?;
         let queue = |member: &String| {
             let mut fields = member.split(crate::keys::SEP);
             (fields.next() == Some(routing_key)).then(|| fields.nth(1).map(str::to_owned)).flatten()
@@ -192,7 +197,7 @@ impl Broker {
     /// Redis is away.
     pub async fn queue_lengths(&self, queue: &str) -> Result<[u64; 4], RedisError> {
         let mut pipe = pipe();
-        for list in self.keys.lists(queue) {
+        for list in self.keys().lists(queue) {
             pipe.llen(list);
         }
         Ok(pipe.query_async(&mut self.connection.clone()).await?)

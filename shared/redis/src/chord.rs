@@ -4,12 +4,13 @@
 use std::time::Duration;
 
 use petiole_protocol::serializer::decode_result;
-use redis::{AsyncCommands, pipe};
+use redis::AsyncCommands;
 use serde_json::{Value, json};
 
 use crate::backend::Backend;
 use crate::error::RedisError;
 use crate::scripts;
+use crate::settle::Write;
 
 /// How long a worker has, once all parts are there, to send the body: twice Celery's `result_chord_join_timeout`.
 const CLAIM: Duration = Duration::from_secs(6);
@@ -31,6 +32,8 @@ pub struct Part<'a> {
     pub state: &'a str,
     /// Its result or exception map.
     pub result: &'a Value,
+    /// Its message was delivered before: it may have been counted.
+    pub redelivered: bool,
 }
 
 /// A part as it lies in the chord's key: `[1, id, state, result]`.
@@ -45,10 +48,17 @@ pub struct StoredPart {
 }
 
 /// The right to send a chord's body.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Claim {
     group_id: String,
     token: String,
+}
+
+impl Claim {
+    /// What is under the chord's `.c` while it holds.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
 }
 
 impl Backend {
@@ -58,14 +68,12 @@ impl Backend {
     }
 
     /// Says how many parts a chord has, before its last one is sent.
-    ///
-    /// # Errors
-    /// Redis is away.
-    pub async fn set_chord_size(&self, group_id: &str, size: usize, expires: Duration) -> Result<(), RedisError> {
+    pub fn chord_size(&self, group_id: &str, size: usize, expires: Duration) -> [Write; 2] {
         let [_, _, s, _, _, c] = self.chord_keys(group_id);
-        let mut pipe = pipe();
-        pipe.del(c).ignore().set_ex(s, size, expires.as_secs().max(1)).ignore();
-        Ok(pipe.query_async(&mut self.connection()).await?)
+        [
+            Write::Delete(c),
+            Write::Set { key: s, seconds: expires.as_secs().max(1), text: size.to_string().into_bytes() },
+        ]
     }
 
     /// One more part is coming: a task adds one to its own chord.
@@ -77,23 +85,20 @@ impl Backend {
         Ok(self.connection().incr(t, members).await?)
     }
 
-    /// Counts a part. Gives a claim when it was the last: whoever has it sends the body, and [ends](Self::end_chord) it.
-    ///
-    /// # Errors
-    /// Redis is away: to be called again; a part counts once.
-    pub async fn chord_part(&self, part: &Part<'_>, expires: Duration) -> Result<Option<Claim>, RedisError> {
+    /// Counts a part, once, however often it is written. The last one has a claim: whoever has it sends the body, and
+    /// [ends](Self::chord_end) the chord with it.
+    pub fn chord_part(&self, part: &Part<'_>, expires: Duration) -> Write {
         let score = part.index.map_or("+inf".to_owned(), |index| index.to_string());
-        let seen = format!("{}:{}", part.task_id, part.index.map_or("+inf".to_owned(), |index| index.to_string()));
-        let token = uuid::Uuid::new_v4().simple().to_string();
-        let mut call = scripts::CHORD_PART.prepare_invoke();
-        for key in self.chord_keys(part.group_id) {
-            call.key(key);
+        Write::ChordPart {
+            keys: self.chord_keys(part.group_id),
+            seen: format!("{}:{score}", part.task_id),
+            encoded: self.format().encode(&json!([1, part.task_id, part.state, part.result])),
+            score,
+            seconds: expires.as_secs().max(1),
+            claim_seconds: CLAIM.as_secs(),
+            claim: Claim { group_id: part.group_id.to_owned(), token: uuid::Uuid::new_v4().simple().to_string() },
+            redelivered: part.redelivered,
         }
-        call.arg(seen).arg(self.format().encode(&json!([1, part.task_id, part.state, part.result])));
-        call.arg(score).arg(1).arg(expires.as_secs().max(1)).arg(CLAIM.as_secs()).arg(&token);
-        let counted: Vec<i64> = call.invoke_async(&mut self.connection()).await?;
-        let claimed = counted.get(3) == Some(&1);
-        Ok(claimed.then(|| Claim { group_id: part.group_id.to_owned(), token }))
     }
 
     /// The parts of a chord, in order.
@@ -130,15 +135,9 @@ impl Backend {
         Ok(call.invoke_async::<i64>(&mut self.connection()).await? == 1)
     }
 
-    /// The body was sent: the keys go.
-    ///
-    /// # Errors
-    /// Redis is away: to be called again.
-    pub async fn end_chord(&self, claim: &Claim) -> Result<(), RedisError> {
-        let [j, t, s, d, _, c] = self.chord_keys(&claim.group_id);
-        let mut call = scripts::CHORD_DONE.prepare_invoke();
-        call.key(c).key(j).key(t).key(s).key(d).arg(&claim.token).arg(DONE.as_secs());
-        Ok(call.invoke_async(&mut self.connection()).await?)
+    /// The keys go, and what is written after this, the body, is written if the claim still holds.
+    pub fn chord_end(&self, claim: &Claim) -> Write {
+        Write::ChordEnd { keys: self.chord_keys(&claim.group_id), claim: claim.clone(), seconds: DONE.as_secs() }
     }
 
     /// The body failed: no part can complete the chord any more; the parts stay to be looked at.

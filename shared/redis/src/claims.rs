@@ -27,6 +27,15 @@ pub struct Claims {
     owner: String,
 }
 
+/// What a worker learns when it says that it lives.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Alive {
+    /// It had been silent for too long: others may have taken its messages.
+    pub lapsed: bool,
+    /// Workers that are silent for too long.
+    pub dead: Vec<String>,
+}
+
 impl Claims {
     /// The claims of a worker. `owner` is unique for each start of a worker.
     pub fn new(broker: Broker, owner: &str) -> Self {
@@ -41,10 +50,29 @@ impl Claims {
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn keep_alive(&self, ttl: Duration) -> Result<(), RedisError> {
-        let now = self.now().await?;
+    pub async fn keep_alive(&self, ttl: Duration) -> Result<Alive, RedisError> {
         let (mut connection, keys) = self.parts();
-        Ok(connection.zadd(keys.owners(), &self.owner, ((now + ttl.as_secs_f64()) * 1000.0) as i64).await?)
+        let mut call = scripts::ALIVE.key(keys.owners());
+        call.arg(&self.owner).arg(ttl.as_millis() as u64);
+        let mut answer: Vec<String> = call.invoke_async(&mut connection).await?;
+        let lapsed = answer.first().is_some_and(|lapsed| lapsed == "1");
+        answer.drain(..answer.len().min(1));
+        Ok(Alive { lapsed, dead: answer })
+    }
+
+    /// Which of these messages are no longer this worker's.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn lost(&self, tags: &[String]) -> Result<Vec<String>, RedisError> {
+        let (mut connection, keys) = self.parts();
+        let mut lost = Vec::new();
+        for some in tags.chunks(1000) {
+            let held: Vec<bool> =
+                cmd("SMISMEMBER").arg(keys.held(&self.owner)).arg(some).query_async(&mut connection).await?;
+            lost.extend(some.iter().zip(held).filter(|(_, held)| !held).map(|(tag, _)| tag.clone()));
+        }
+        Ok(lost)
     }
 
     /// Renews the delivery times of messages that are held: nobody takes them for forgotten.
@@ -117,12 +145,10 @@ impl Claims {
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn restore_dead(&self) -> Result<usize, RedisError> {
-        let now = self.now().await?;
+    pub async fn restore_dead(&self, dead: &[String]) -> Result<usize, RedisError> {
         let (mut connection, keys) = self.parts();
-        let dead: Vec<String> = connection.zrangebyscore(keys.owners(), "-inf", (now * 1000.0) as i64).await?;
         let mut restored = 0;
-        for owner in dead.iter().filter(|owner| **owner != self.owner) {
+        for owner in dead {
             let tags: Vec<String> = connection.smembers(keys.held(owner)).await?;
             restored += self.restore(owner, &tags).await?;
             let mut forget = pipe();

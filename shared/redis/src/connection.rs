@@ -61,6 +61,12 @@ impl Connector {
         &self.keys
     }
 
+    /// Do both lead to one database of one server? By their addresses: two names of one server are two.
+    pub fn is_same_database(&self, other: &Self) -> bool {
+        let (mine, theirs) = (self.client.get_connection_info(), other.client.get_connection_info());
+        mine.addr() == theirs.addr() && mine.redis_settings().db() == theirs.redis_settings().db()
+    }
+
     /// The URL with its password.
     pub fn url(&self) -> &str {
         &self.url

@@ -2,18 +2,23 @@
 //! is in no key between BRPOP and its record in `unacked`; here one script moves it.
 //!
 //! Waiting costs Redis nothing: the connection asks to be told when one of the lists changes (CLIENT TRACKING), reads
-//! their lengths once, and sleeps.
+//! them once, and sleeps.
 
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{FromRedisValue, PushInfo, PushKind, Value, cmd, pipe};
+use redis::{Cmd, FromRedisValue, PushInfo, PushKind, Value, cmd, pipe};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use crate::connection::Connector;
+use crate::backend::Backend;
+use crate::broker::Broker;
 use crate::error::RedisError;
-use crate::keys::{Keys, PRIORITY_STEPS};
+use crate::keys::PRIORITY_STEPS;
 use crate::scripts;
+use crate::settle::{self, Settled, Settlement};
+
+/// How long the answer to a look may take: a connection that is silent for longer is made anew.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A message that was moved into `unacked`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,14 +31,28 @@ pub struct Delivery {
     pub text: String,
 }
 
-/// The fetching side of a worker, on a connection of its own.
+/// A worker's own connection: it fetches, and settles what was fetched. One round trip does both.
 pub struct Consumer {
     connection: MultiplexedConnection,
     pushes: UnboundedReceiver<PushInfo>,
-    keys: Keys,
+    broker: Broker,
+    backend: Backend,
+    /// Results live beside the messages: all of a settlement in one script.
+    shared: bool,
     owner: String,
     turn: usize,
     fetched: u64,
+}
+
+/// What one round trip brought.
+#[derive(Debug, Default)]
+pub struct Exchange {
+    /// What became of the settlements, in their order.
+    pub settled: Vec<Settled>,
+    /// Messages that were fetched.
+    pub deliveries: Vec<Delivery>,
+    /// Was there nothing more? Then [`Consumer::changed`] tells when there is.
+    pub drained: bool,
 }
 
 impl Consumer {
@@ -41,81 +60,157 @@ impl Consumer {
     ///
     /// # Errors
     /// Redis is away or refuses.
-    pub async fn connect(connector: &Connector, owner: &str) -> Result<Self, RedisError> {
+    pub async fn connect(broker: &Broker, backend: &Backend, owner: &str) -> Result<Self, RedisError> {
         let (sender, pushes) = unbounded_channel();
-        let mut connection = connector.with_pushes(sender).await?;
+        let mut connection = broker.connector().with_pushes(sender).await?;
         cmd("CLIENT").arg("TRACKING").arg("ON").arg("NOLOOP").query_async::<()>(&mut connection).await?;
-        let keys = connector.keys().clone();
-        Ok(Self { connection, pushes, keys, owner: owner.to_owned(), turn: 0, fetched: 0 })
+        scripts::load(&mut connection, &scripts::FETCH).await?;
+        scripts::load(&mut connection, &scripts::SETTLE).await?;
+        let shared = backend.shares(broker);
+        let (broker, backend) = (broker.clone(), backend.clone());
+        Ok(Self { connection, pushes, broker, backend, shared, owner: owner.to_owned(), turn: 0, fetched: 0 })
     }
 
-    /// Moves up to `room` messages of the queues into `unacked`: the lowest priority number first, the queues of one
-    /// priority in turn. Does not wait.
+    /// Settles, and moves up to `room` messages of the queues into `unacked`: the lowest priority number first, the queues
+    /// of one priority in turn. Does not wait for messages.
     ///
     /// # Errors
-    /// Redis is away. What the script moved is then this worker's without its knowledge: see
-    /// [`crate::claims::Claims::forgotten`].
-    pub async fn fetch(&mut self, queues: &[String], room: usize) -> Result<Vec<Delivery>, RedisError> {
-        if queues.is_empty() || room == 0 {
+    /// Redis is away. The settlements are to be tried again. What the script moved is then this worker's without its
+    /// knowledge: see [`crate::claims::Claims::forgotten`].
+    pub async fn exchange(
+        &mut self,
+        settlements: &[Settlement],
+        queues: &[String],
+        room: usize,
+    ) -> Result<Exchange, RedisError> {
+        if settlements.is_empty() || self.shared {
+            return self.round_trip(settlements, queues, room).await;
+        }
+        let (at_broker, claims) = self.backend.settle_results(settlements).await?;
+        let mut exchange = self.round_trip(&at_broker, queues, room).await?;
+        exchange.settled = settle::merge(exchange.settled, claims);
+        Ok(exchange)
+    }
+
+    async fn round_trip(
+        &mut self,
+        settlements: &[Settlement],
+        queues: &[String],
+        room: usize,
+    ) -> Result<Exchange, RedisError> {
+        let fetches = room > 0 && !queues.is_empty();
+        let mut pipe = pipe();
+        if !settlements.is_empty() {
+            pipe.add_command(settle::call(self.broker.keys(), &self.owner, settlements));
+        }
+        if fetches {
+            pipe.add_command(self.fetch(queues, room));
+        }
+        let answers = match self.send(&pipe).await {
+            Err(error) if scripts::is_unknown(&error) => {
+                // Somebody flushed the scripts: neither has run.
+                scripts::load(&mut self.connection, &scripts::FETCH).await?;
+                scripts::load(&mut self.connection, &scripts::SETTLE).await?;
+                self.send(&pipe).await?
+            }
+            answers => answers?,
+        };
+        let mut answers = answers.into_iter();
+        let mut exchange = Exchange::default();
+        if !settlements.is_empty() {
+            exchange.settled = settle::outcome(settlements, answers.next().unwrap_or(Value::Nil))?;
+        }
+        if let Some(Value::Array(flat)) = answers.next() {
+            self.read(flat, queues, &mut exchange)?;
+        }
+        Ok(exchange)
+    }
+
+    /// Sends a pipeline; the first error counts, and leaves what came with it undone or to be done again.
+    async fn send(&mut self, pipe: &redis::Pipeline) -> Result<Vec<Value>, redis::RedisError> {
+        let length = pipe.cmd_iter().count();
+        if length == 0 {
             return Ok(vec![]);
         }
+        let answers = self.connection.send_packed_commands(pipe, 0, length).await?;
+        answers.into_iter().map(Value::extract_error).collect()
+    }
+
+    fn fetch(&mut self, queues: &[String], room: usize) -> Cmd {
         self.turn = (self.turn + 1) % queues.len();
         self.fetched += 1;
-        let order: Vec<&String> = queues.iter().cycle().skip(self.turn).take(queues.len()).collect();
-        let mut call = scripts::FETCH.prepare_invoke();
-        call.key(self.keys.unacked()).key(self.keys.unacked_index()).key(self.keys.held(&self.owner));
-        call.arg(room).arg(format!("petiole:{}:{}", self.owner, self.fetched));
+        let keys = self.broker.keys();
+        let mut call = cmd("EVALSHA");
+        call.arg(scripts::FETCH.hash()).arg(3 + queues.len() * PRIORITY_STEPS.len());
+        call.arg(keys.unacked()).arg(keys.unacked_index()).arg(keys.held(&self.owner));
+        let order = || queues.iter().cycle().skip(self.turn).take(queues.len());
         for step in PRIORITY_STEPS {
-            for queue in &order {
-                call.key(self.keys.list(queue, i64::from(step)));
+            for queue in order() {
+                call.arg(keys.list(queue, i64::from(step)));
+            }
+        }
+        call.arg(room).arg(format!("petiole:{}:{}", self.owner, self.fetched));
+        for _ in PRIORITY_STEPS {
+            for queue in order() {
                 call.arg(format!(", \"\", {}]", serde_json::Value::from(queue.as_str())));
             }
         }
-        let flat: Vec<Value> = call.invoke_async(&mut self.connection).await?;
-        flat.chunks_exact(3)
-            .map(|item| {
-                let list = usize::from_redis_value_ref(&item[1]).map_err(unexpected)?;
-                let text = Vec::<u8>::from_redis_value_ref(&item[2]).map_err(unexpected)?;
-                Ok(Delivery {
-                    tag: String::from_redis_value_ref(&item[0]).map_err(unexpected)?,
-                    queue: order.get((list - 1) % order.len()).map(|queue| (*queue).clone()).unwrap_or_default(),
-                    text: String::from_utf8_lossy(&text).into_owned(),
-                })
-            })
-            .collect()
+        call
     }
 
-    /// Waits until one of the queues may hold something, or `at_most` is over.
+    fn read(&self, flat: Vec<Value>, queues: &[String], exchange: &mut Exchange) -> Result<(), RedisError> {
+        let mut flat = flat.into_iter();
+        exchange.drained = flat.next() == Some(Value::Int(1));
+        while let (Some(tag), Some(list), Some(text)) = (flat.next(), flat.next(), flat.next()) {
+            let list = usize::from_redis_value(list).map_err(unexpected)?;
+            let text = Vec::<u8>::from_redis_value(text).map_err(unexpected)?;
+            let place = (list - 1 + self.turn) % queues.len();
+            exchange.deliveries.push(Delivery {
+                tag: String::from_redis_value(tag).map_err(unexpected)?,
+                queue: queues.get(place).cloned().unwrap_or_default(),
+                text: String::from_utf8(text)
+                    .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()),
+            });
+        }
+        Ok(())
+    }
+
+    /// Waits until one of the queues has changed since it was found empty. May be dropped and called again.
     ///
     /// # Errors
     /// The connection has gone.
-    pub async fn wait(&mut self, queues: &[String], at_most: Duration) -> Result<(), RedisError> {
-        while let Ok(push) = self.pushes.try_recv() {
-            if push.kind == PushKind::Disconnection {
-                return Err(gone());
-            }
-        }
-        let mut lengths = pipe();
-        for queue in queues {
-            for list in self.keys.lists(queue) {
-                lengths.llen(list);
-            }
-        }
-        let lengths: Vec<u64> = lengths.query_async(&mut self.connection).await?;
-        if lengths.iter().any(|length| *length > 0) {
-            return Ok(());
-        }
-        let told = async {
-            while let Some(push) = self.pushes.recv().await {
-                match push.kind {
-                    PushKind::Invalidate => return Ok(()),
-                    PushKind::Disconnection => return Err(gone()),
-                    _ => {}
+    pub async fn changed(&mut self) -> Result<(), RedisError> {
+        while let Some(push) = self.pushes.recv().await {
+            match push.kind {
+                PushKind::Invalidate => {
+                    // One sign is as good as many.
+                    while let Ok(push) = self.pushes.try_recv() {
+                        if push.kind == PushKind::Disconnection {
+                            return Err(gone());
+                        }
+                    }
+                    return Ok(());
                 }
+                PushKind::Disconnection => return Err(gone()),
+                _ => {}
             }
-            Err(gone())
-        };
-        tokio::time::timeout(at_most, told).await.unwrap_or(Ok(()))
+        }
+        Err(gone())
+    }
+
+    /// Is there something in one of the queues? One command, and a sign that the connection works.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn look(&mut self, queues: &[String]) -> Result<bool, RedisError> {
+        let mut exists = cmd("EXISTS");
+        for queue in queues {
+            exists.arg(&self.broker.keys().lists(queue));
+        }
+        match tokio::time::timeout(LOOK_TIMEOUT, exists.query_async::<u64>(&mut self.connection)).await {
+            Ok(found) => Ok(found? > 0),
+            Err(_) => Err(RedisError::Unavailable(format!("no answer within {LOOK_TIMEOUT:?}"))),
+        }
     }
 }
 

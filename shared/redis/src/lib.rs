@@ -6,6 +6,7 @@
 //! | [`keys`] | names of lists, sets and channels | kombu.transport.redis |
 //! | [`broker`] | publish, acknowledge, give back, bindings | Channel, QoS |
 //! | [`consumer`] | fetch without a window in which a message is nowhere | Channel._brpop_start/_read |
+//! | [`settle`] | result, follow-ups, chord count and acknowledgement in one | celery.app.trace, celery.worker.request |
 //! | [`claims`] | who holds what, and what becomes of a dead worker's messages | QoS.restore_visible |
 //! | [`backend`] | results | celery.backends.redis |
 //! | [`chord`] | chord counting | celery.backends.redis |
@@ -24,6 +25,7 @@ pub mod fanout;
 pub mod keys;
 pub mod queues;
 mod scripts;
+pub mod settle;
 
 pub use backend::Backend;
 pub use broker::Broker;

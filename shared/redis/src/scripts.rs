@@ -2,7 +2,36 @@
 
 use std::sync::LazyLock;
 
-use redis::Script;
+use redis::aio::ConnectionLike;
+use redis::{Cmd, ErrorKind, Script, ServerErrorKind, Value, cmd};
+
+use crate::error::RedisError;
+
+/// A script that is called by its hash, in calls that are put together elsewhere.
+pub(crate) struct Lua {
+    code: &'static str,
+    hash: LazyLock<String>,
+}
+
+/// Moves messages from the lists into `unacked`.
+pub(crate) static FETCH: Lua = Lua::new(include_str!("scripts/fetch.lua"), || hash(&FETCH));
+/// Settles deliveries.
+pub(crate) static SETTLE: Lua = Lua::new(include_str!("scripts/settle.lua"), || hash(&SETTLE));
+
+impl Lua {
+    const fn new(code: &'static str, hash: fn() -> String) -> Self {
+        Self { code, hash: LazyLock::new(hash) }
+    }
+
+    /// The name by which Redis knows it.
+    pub(crate) fn hash(&self) -> &str {
+        &self.hash
+    }
+}
+
+fn hash(lua: &Lua) -> String {
+    Script::new(lua.code).get_hash().to_owned()
+}
 
 macro_rules! script {
     ($(#[$doc:meta])* $name:ident, $file:literal) => {
@@ -12,10 +41,6 @@ macro_rules! script {
 }
 
 script!(
-    /// Moves messages from the lists into `unacked`.
-    FETCH, "fetch.lua"
-);
-script!(
     /// Gives messages back to their lists.
     RESTORE, "restore.lua"
 );
@@ -24,26 +49,39 @@ script!(
     UNLOCK, "unlock.lua"
 );
 script!(
-    /// Stores a result unless a SUCCESS is there, and publishes it.
-    STORE, "store.lua"
+    /// Says that a worker lives, and asks who does not.
+    ALIVE, "alive.lua"
 );
 script!(
     /// Adds a binding that may be swept after its deadline.
     BIND, "bind.lua"
 );
 script!(
-    /// Counts a chord part and claims the body when it was the last.
-    CHORD_PART, "chord_part.lua"
-);
-script!(
     /// Renews the claim on a chord's body.
     CHORD_RENEW, "chord_renew.lua"
-);
-script!(
-    /// Ends a chord: its keys go, the claim stays as `done`.
-    CHORD_DONE, "chord_done.lua"
 );
 script!(
     /// Counts unacknowledged messages by where they came from.
     UNACKED_COUNT, "unacked_count.lua"
 );
+
+/// Runs a call of a script; loads the script first where Redis does not know it.
+pub(crate) async fn run(connection: &mut impl ConnectionLike, script: &Lua, call: &Cmd) -> Result<Value, RedisError> {
+    match call.query_async::<Value>(connection).await {
+        Err(error) if is_unknown(&error) => {
+            load(connection, script).await?;
+            Ok(call.query_async(connection).await?)
+        }
+        answer => Ok(answer?),
+    }
+}
+
+/// Does Redis not know the script?
+pub(crate) fn is_unknown(error: &redis::RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+}
+
+/// Loads a script.
+pub(crate) async fn load(connection: &mut impl ConnectionLike, script: &Lua) -> Result<(), RedisError> {
+    Ok(cmd("SCRIPT").arg("LOAD").arg(script.code).query_async::<()>(connection).await?)
+}

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use tracing_subscriber::EnvFilter;
 
 use crate::reader::Reader;
+use crate::settings::Role;
 
 /// What is logged, and in which form.
 #[derive(Clone, Debug)]
@@ -37,8 +38,8 @@ impl FromStr for LogFormat {
 }
 
 impl LogSettings {
-    pub(crate) fn read(reader: &mut Reader, default_format: LogFormat) -> Self {
-        Self { filter: read_filter(reader), format: reader.get(&["LOG_FORMAT"], default_format, "human or json") }
+    pub(crate) fn read(reader: &mut Reader, role: Role, default_format: LogFormat) -> Self {
+        Self { filter: read_filter(reader, role), format: reader.get(&["LOG_FORMAT"], default_format, "human or json") }
     }
 }
 
@@ -49,8 +50,13 @@ impl Default for LogSettings {
     }
 }
 
-fn read_filter(reader: &mut Reader) -> String {
-    let Some((name, text)) = reader.text(&["RUST_LOG", "LOG_LEVEL"]) else { return filter_of("info") };
+fn read_filter(reader: &mut Reader, role: Role) -> String {
+    // `celery worker` is silent about what goes well unless told otherwise: two lines for every task have their price.
+    let otherwise = match role {
+        Role::Api => "info",
+        Role::Worker => "warn",
+    };
+    let Some((name, text)) = reader.text(&["RUST_LOG", "LOG_LEVEL"]) else { return filter_of(otherwise) };
     let filter = if name == "LOG_LEVEL" { filter_of(&text) } else { text.clone() };
     if EnvFilter::builder().parse(&filter).is_err() {
         reader.problem(
@@ -87,15 +93,23 @@ mod tests {
             ("RUST_LOG", "info,petiole_engine=trace", "info,petiole_engine=trace"),
         ] {
             let mut reader = Reader::from_map([(name, value)]);
-            assert_eq!(LogSettings::read(&mut reader, LogFormat::Human).filter, filter);
+            assert_eq!(LogSettings::read(&mut reader, Role::Worker, LogFormat::Human).filter, filter);
             reader.finish().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_worker_is_quiet_unless_told() {
+        for (role, filter) in [(Role::Worker, "warn"), (Role::Api, filter_of("info").as_str())] {
+            let mut reader = Reader::from_map([("LOG_FORMAT", "human")]);
+            assert_eq!(LogSettings::read(&mut reader, role, LogFormat::Human).filter, filter);
         }
     }
 
     #[test]
     fn nonsense_is_refused() {
         let mut reader = Reader::from_map([("LOG_LEVEL", "info=loud=x"), ("LOG_FORMAT", "xml")]);
-        LogSettings::read(&mut reader, LogFormat::Json);
+        LogSettings::read(&mut reader, Role::Worker, LogFormat::Json);
         assert_eq!(reader.problems().len(), 2);
     }
 }

@@ -116,7 +116,7 @@ impl Settings {
             database_pool_size: reader.number(&["DATABASE_POOL_SIZE"], 10, 1..=1000),
             api: ApiSettings::read(reader),
             ai: AiSettings::read(reader),
-            log: LogSettings::read(reader, default_format),
+            log: LogSettings::read(reader, role, default_format),
         };
         if app_env != AppEnv::Development {
             for url in [Some(&broker), backend.as_ref(), Some(&database)].into_iter().flatten() {

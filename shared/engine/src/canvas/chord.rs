@@ -7,10 +7,12 @@ use petiole_protocol::signature::Canvas;
 use petiole_protocol::{Map, Signature, State, TaskException, TaskMessage};
 use petiole_redis::RedisError;
 use petiole_redis::chord::{Claim, Part};
+use petiole_redis::settle::{Settled, Write};
 use serde_json::{Value, json};
 use tracing::warn;
 
 use super::{Failed, call_errbacks, fail_elements, failure_of};
+use crate::request::Request;
 use crate::worker::{Worker, until_done};
 
 /// A part of a chord's header that has ended.
@@ -27,6 +29,8 @@ pub(crate) struct Reported<'a> {
     pub(crate) state: State,
     /// Its result or exception map.
     pub(crate) result: &'a Value,
+    /// Its message was delivered before.
+    pub(crate) redelivered: bool,
     /// Errbacks that were called for its failure already: once is enough.
     pub(crate) called: &'a [Signature],
 }
@@ -41,31 +45,74 @@ pub(crate) async fn chord_part(worker: &Arc<Worker>, message: &TaskMessage, stat
             root_id: message.root(),
             state,
             result,
+            redelivered: message.redelivered,
             called: &[],
         };
         count_part(worker, body, part).await;
     }
 }
 
+/// The count of a task in the chord that it is a part of.
+pub(crate) fn part_of(worker: &Worker, message: &TaskMessage, state: State, result: &Value) -> Option<Write> {
+    let (_, group_id) = (message.embed.chord.as_ref()?, message.group.as_deref()?);
+    let part = Part {
+        group_id,
+        index: message.group_index,
+        task_id: &message.id,
+        state: state.as_str(),
+        result,
+        redelivered: message.redelivered,
+    };
+    Some(worker.client.backend().chord_part(&part, worker.config.result_expires))
+}
+
+/// Settles a request whose last write counts it for its chord. The last part's message is acknowledged when the chord's body
+/// is sent; its slot does not wait for that.
+pub(crate) fn settle_part(worker: &Arc<Worker>, request: &Arc<Request>, writes: Vec<Write>) {
+    let (worker, request) = (worker.clone(), request.clone());
+    let tracker = worker.concluding.clone();
+    tracker.spawn(async move {
+        let (settled, open) = worker.settle_and_hear(&request, writes).await;
+        let Settled::Claimed(claim) = settled else { return };
+        let message = &request.message;
+        let (Some(body), Some(group)) = (&message.embed.chord, &message.group) else { return };
+        let part = Reported {
+            group,
+            index: message.group_index,
+            task_id: &message.id,
+            root_id: message.root(),
+            state: State::Success,
+            result: &Value::Null,
+            redelivered: message.redelivered,
+            called: &[],
+        };
+        let last = complete(&worker, body, &part, &claim).await.unwrap_or_else(|error| {
+            warn!(group_id = part.group, %error, "the chord cannot be completed");
+            vec![]
+        });
+        if open {
+            worker.close(&request, last);
+        } else {
+            worker.write(last).await;
+        }
+    });
+}
+
 /// Counts a part; the last one sends the body, or fails it.
 pub(crate) async fn count_part(worker: &Arc<Worker>, body: &Signature, reported: Reported<'_>) {
-    let backend = worker.client.backend();
     let part = Part {
         group_id: reported.group,
         index: reported.index,
         task_id: reported.task_id,
         state: reported.state.as_str(),
         result: reported.result,
+        redelivered: reported.redelivered,
     };
-    let expires = worker.config.result_expires;
-    let counted = until_done("count a chord part", || backend.chord_part(&part, expires)).await;
-    let claim = match counted {
-        Ok(Some(claim)) => claim,
-        Ok(None) => return,
-        Err(error) => return warn!(task_id = reported.task_id, %error, "the chord part cannot be counted"),
-    };
-    if let Err(error) = complete(worker, body, &reported, &claim).await {
-        warn!(group_id = reported.group, %error, "the chord cannot be completed");
+    let count = worker.client.backend().chord_part(&part, worker.config.result_expires);
+    let Settled::Claimed(claim) = worker.write(vec![count]).await else { return };
+    match complete(worker, body, &reported, &claim).await {
+        Ok(last) => drop(worker.write(last).await),
+        Err(error) => warn!(group_id = reported.group, %error, "the chord cannot be completed"),
     }
 }
 
@@ -77,36 +124,39 @@ struct Broken {
     original: TaskException,
 }
 
+/// Joins a chord. Gives what sends its body and ends it, to be written at once; a body that cannot be sent has failed.
 async fn complete(
     worker: &Arc<Worker>,
     body: &Signature,
     part: &Reported<'_>,
     claim: &Claim,
-) -> Result<(), RedisError> {
+) -> Result<Vec<Write>, RedisError> {
     let backend = worker.client.backend();
     let joined = until_done("join a chord", || join(worker, part.group)).await?;
     if !until_done("renew a chord's claim", || backend.renew_chord(claim)).await? {
         warn!(group_id = part.group, "the claim on the chord's body is another's now");
-        return Ok(());
+        return Ok(vec![]);
     }
     let broken = match joined {
-        Ok(results) => match send_body(worker, body, part, results).await {
-            Ok(()) => return until_done("end a chord", || backend.end_chord(claim)).await,
-            Err(message) => {
-                Broken { original: TaskException::celery("ChordError", vec![message.clone().into()]), message }
+        Ok(results) => {
+            let planned = worker.plan(part.root_id, part.task_id, body.clone(), &[Value::Array(results)], Map::new());
+            match planned {
+                Ok(plan) => {
+                    let mut writes = vec![backend.chord_end(claim)];
+                    writes.extend(worker.client.writes(&plan));
+                    return Ok(writes);
+                }
+                Err(error) => {
+                    let message = format!("Callback error: {error}");
+                    Broken { original: TaskException::celery("ChordError", vec![message.clone().into()]), message }
+                }
             }
-        },
+        }
         Err(broken) => broken,
     };
     fail_body(worker, body, part, &broken).await;
-    until_done("end a chord", || backend.fail_chord(claim)).await
-}
-
-async fn send_body(worker: &Worker, body: &Signature, part: &Reported<'_>, results: Vec<Value>) -> Result<(), String> {
-    let told = |error: &dyn std::fmt::Display| format!("Callback error: {error}");
-    let plan = worker.plan(part.root_id, part.task_id, body.clone(), &[Value::Array(results)], Map::new());
-    let plan = plan.map_err(|error| told(&error))?;
-    worker.execute(&plan).await.map_err(|error| told(&error))
+    until_done("end a chord", || backend.fail_chord(claim)).await?;
+    Ok(vec![])
 }
 
 /// The results of a header: as the parts reported them, or by the saved structure when it is nested.

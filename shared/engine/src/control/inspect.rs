@@ -43,7 +43,7 @@ pub(super) fn query_task(worker: &Worker, arguments: &Map) -> Result<Value, Refu
     let found = worker.state.requests(|request| ids.iter().any(|id| id == request.id()));
     let row = |request: &Arc<crate::request::Request>| {
         let state = match request.phase() {
-            Phase::Active(_) => "active",
+            Phase::Active(_) | Phase::Ended => "active",
             Phase::Reserved => "reserved",
             Phase::Scheduled => "scheduled",
         };

@@ -64,7 +64,7 @@ async fn flag(worker: &Worker, ids: &[String]) {
     for id in ids {
         let active = !worker
             .state
-            .requests(|request| request.id() == id && matches!(request.phase(), Phase::Active(_)))
+            .requests(|request| request.id() == id && matches!(request.phase(), Phase::Active(_) | Phase::Ended))
             .is_empty();
         let Ok(stored) = worker.client.task_meta(id).await else { continue };
         let open = stored.is_none_or(|meta| {

@@ -1,0 +1,222 @@
+//! What is to be settled waits here for the connection: what came together goes together, and nothing waits for more to
+//! come (celery.worker.request: acknowledge; celery.backends.base: store_result).
+
+use std::sync::Arc;
+
+use petiole_client::{ClientError, Plan};
+use petiole_protocol::TaskMeta;
+use petiole_redis::settle::{Settled, Settlement, Write};
+use petiole_redis::{Backend, RedisError};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, warn};
+
+use crate::request::{Phase, Request};
+use crate::worker::Worker;
+
+/// The way to the connection.
+pub(crate) struct Settling(mpsc::UnboundedSender<Waiting>);
+
+/// A settlement on its way.
+pub(crate) struct Waiting {
+    settlement: Settlement,
+    /// Whose message it acknowledges.
+    request: Option<Arc<Request>>,
+    /// Who wants to hear of it.
+    told: Option<oneshot::Sender<Settled>>,
+}
+
+/// The connection's end: settlements that are not known to be done.
+pub(crate) struct Unsettled {
+    queue: mpsc::UnboundedReceiver<Waiting>,
+    settlements: Vec<Settlement>,
+    others: Vec<(Option<Arc<Request>>, Option<oneshot::Sender<Settled>>)>,
+    /// The connection broke while they were sent: they may be done.
+    tried: bool,
+}
+
+/// So many go together at most.
+const BATCH: usize = 100;
+
+impl Settling {
+    /// Both ends.
+    pub(crate) fn new() -> (Self, Unsettled) {
+        let (sender, queue) = mpsc::unbounded_channel();
+        (Self(sender), Unsettled { queue, settlements: vec![], others: vec![], tried: false })
+    }
+}
+
+impl Unsettled {
+    /// Those to be sent now.
+    pub(crate) fn batch(&mut self) -> &[Settlement] {
+        while self.settlements.len() < BATCH {
+            let Ok(waiting) = self.queue.try_recv() else { break };
+            self.put(waiting);
+        }
+        &self.settlements
+    }
+
+    /// Those that [`Self::batch`] gave last.
+    pub(crate) fn settlements(&self) -> &[Settlement] {
+        &self.settlements
+    }
+
+    /// How many of them make room for other messages.
+    pub(crate) fn releases(&self) -> usize {
+        self.others.iter().filter(|(request, _)| request.is_some()).count()
+    }
+
+    /// Do they put messages into queues? Redis does not tell a connection of its own doing.
+    pub(crate) fn pushes(&self) -> bool {
+        let mut writes = self.settlements.iter().flat_map(|settlement| &settlement.writes);
+        writes.any(|write| matches!(write, Write::Push { .. }))
+    }
+
+    /// Waits for the next.
+    pub(crate) async fn wait(&mut self) {
+        if let Some(waiting) = self.queue.recv().await {
+            self.put(waiting);
+        }
+    }
+
+    /// The connection broke.
+    pub(crate) fn broke(&mut self) {
+        self.tried = !self.settlements.is_empty();
+    }
+
+    fn put(&mut self, waiting: Waiting) {
+        self.settlements.push(waiting.settlement);
+        self.others.push((waiting.request, waiting.told));
+    }
+
+    /// Redis has answered.
+    pub(crate) fn done(&mut self, worker: &Worker, settled: Vec<Settled>) {
+        self.settlements.clear();
+        for (settled, (request, told)) in settled.into_iter().zip(self.others.drain(..)) {
+            if let Some(request) = &request {
+                match &settled {
+                    Settled::Claimed(_) => {}
+                    Settled::Lost if !self.tried => {
+                        warn!(
+                            task_id = request.id(),
+                            "the claim was lost: another worker has the task, nothing was stored"
+                        );
+                        worker.release(request);
+                    }
+                    Settled::Refused(why) => {
+                        error!(task_id = request.id(), "Redis refused what follows from the task: {why}");
+                        worker.release(request);
+                    }
+                    _ => worker.release(request),
+                }
+            }
+            if let Some(told) = told {
+                // Who has gone does not need to know.
+                let _ = told.send(settled);
+            }
+        }
+        self.tried = false;
+    }
+}
+
+impl Worker {
+    /// Acknowledges the message of a request, unless that was done.
+    pub(crate) fn acknowledge(&self, request: &Arc<Request>) {
+        self.settle(request, vec![]);
+    }
+
+    /// Writes what follows from a request, and acknowledges it with that, unless it was acknowledged before.
+    pub(crate) fn settle(&self, request: &Arc<Request>, writes: Vec<Write>) {
+        let (settlement, acknowledges) = self.settlement(request, writes);
+        if acknowledges || !settlement.writes.is_empty() {
+            self.enqueue(settlement, acknowledges.then(|| request.clone()), None);
+        }
+    }
+
+    /// The same, and waits for it. Also tells whether the message is still to be [closed](Self::close): when a chord was
+    /// claimed with it.
+    pub(crate) async fn settle_and_hear(&self, request: &Arc<Request>, writes: Vec<Write>) -> (Settled, bool) {
+        let (settlement, acknowledges) = self.settlement(request, writes);
+        let settled = self.hear(settlement, acknowledges.then(|| request.clone())).await;
+        let open = acknowledges && matches!(settled, Settled::Claimed(_));
+        (settled, open)
+    }
+
+    /// Acknowledges what [`Self::settle_and_hear`] left open, with what follows.
+    pub(crate) fn close(&self, request: &Arc<Request>, writes: Vec<Write>) {
+        let settlement = Settlement { tag: Some(request.delivery.tag.clone()), writes };
+        self.enqueue(settlement, Some(request.clone()), None);
+    }
+
+    fn settlement(&self, request: &Request, writes: Vec<Write>) -> (Settlement, bool) {
+        if request.settle() {
+            return (Settlement { tag: Some(request.delivery.tag.clone()), writes }, true);
+        }
+        (Settlement::writes(self.guarded(writes)), false)
+    }
+
+    /// Without an acknowledgement nothing tells a second try from the first.
+    fn guarded(&self, mut writes: Vec<Write>) -> Vec<Write> {
+        if writes.iter().any(|write| matches!(write, Write::Push { .. })) {
+            writes.insert(0, Write::once(self.client.broker().keys()));
+        }
+        writes
+    }
+
+    /// Writes, in its turn.
+    pub(crate) fn note(&self, writes: Vec<Write>) {
+        self.enqueue(Settlement::writes(self.guarded(writes)), None, None);
+    }
+
+    /// Writes, for as long as it takes Redis to come back.
+    pub(crate) async fn write(&self, writes: Vec<Write>) -> Settled {
+        self.hear(Settlement::writes(self.guarded(writes)), None).await
+    }
+
+    /// Carries out a plan, for as long as it takes Redis to come back.
+    pub(crate) async fn execute(&self, plan: &Plan) -> Result<(), ClientError> {
+        match self.write(self.client.writes(plan)).await {
+            Settled::Refused(why) => Err(RedisError::Refused(why).into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Stores a result, for as long as it takes Redis to come back.
+    pub(crate) async fn store(&self, meta: &TaskMeta) {
+        self.write(vec![self.result(meta)]).await;
+    }
+
+    /// A result to be stored.
+    pub(crate) fn result(&self, meta: &TaskMeta) -> Write {
+        let backend: &Backend = self.client.backend();
+        Write::result(backend, meta, self.config.result_expires)
+    }
+
+    async fn hear(&self, settlement: Settlement, request: Option<Arc<Request>>) -> Settled {
+        let (told, heard) = oneshot::channel();
+        self.enqueue(settlement, request, Some(told));
+        // Nobody answers when the worker is gone.
+        heard.await.unwrap_or(Settled::Lost)
+    }
+
+    fn enqueue(&self, settlement: Settlement, request: Option<Arc<Request>>, told: Option<oneshot::Sender<Settled>>) {
+        // The other end lives as long as the worker.
+        let _ = self.settling.0.send(Waiting { settlement, request, told });
+    }
+
+    /// Redis knows that the message of a request is settled.
+    pub(crate) fn release(&self, request: &Request) {
+        request.settled();
+        self.qos.release();
+        if request.phase() == Phase::Ended {
+            self.state.forget(request);
+        }
+    }
+
+    /// A run is over.
+    pub(crate) fn ended(&self, request: &Request) {
+        request.enter(Phase::Ended);
+        if !request.is_held() {
+            self.state.forget(request);
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! Settling deliveries: results, messages that follow, chord counts and the acknowledgement in one script, so that a crash
+//! finds all of it done or nothing, and a worker that has lost its claim does nothing.
+
+use petiole_protocol::TaskMeta;
+use redis::{Cmd, FromRedisValue, Value, cmd};
+
+use crate::backend::Backend;
+use crate::broker::Broker;
+use crate::chord::Claim;
+use crate::error::RedisError;
+use crate::keys::Keys;
+use crate::scripts;
+
+/// How long it is remembered that something was done once: longer than anybody tries to do it again.
+const ONCE: u64 = 300;
+
+/// What is to be done with a delivery. All of it happens together with the acknowledgement.
+#[derive(Debug, Clone, Default)]
+pub struct Settlement {
+    /// The delivery tag. None: nothing to acknowledge.
+    pub tag: Option<String>,
+    /// What is written, in order.
+    pub writes: Vec<Write>,
+}
+
+/// One write of a settlement.
+#[derive(Debug, Clone)]
+pub enum Write {
+    /// What comes after happens once, however often the settlement is tried.
+    Once(String),
+    /// A message to the end of its queue.
+    Push {
+        /// The list's key.
+        list: String,
+        /// The envelope's JSON text.
+        text: String,
+    },
+    /// A message to whoever listens.
+    Publish {
+        /// The channel.
+        channel: String,
+        /// The envelope's JSON text.
+        text: String,
+    },
+    /// A value under a key.
+    Set {
+        /// The key.
+        key: String,
+        /// How long it is kept; 0 for ever.
+        seconds: u64,
+        /// The value.
+        text: Vec<u8>,
+    },
+    /// A key goes.
+    Delete(String),
+    /// A result is stored and announced, unless a SUCCESS is there.
+    Result {
+        /// The key.
+        key: String,
+        /// How long it is kept; 0 for ever.
+        seconds: u64,
+        /// The meta as it is stored.
+        text: Vec<u8>,
+    },
+    /// A part of a chord is counted. Only as the last write.
+    ChordPart {
+        /// `.j`, `.t`, `.s`, `.d`, the group's meta, `.c`
+        keys: [String; 6],
+        /// What tells a part from another: id and index.
+        seen: String,
+        /// The part as it is stored.
+        encoded: Vec<u8>,
+        /// Its place.
+        score: String,
+        /// How long the keys are kept.
+        seconds: u64,
+        /// How long the right to send the body holds.
+        claim_seconds: u64,
+        /// The right to send the body, if it is the last part.
+        claim: Claim,
+        /// Its message was delivered before.
+        redelivered: bool,
+    },
+    /// A chord ends; what comes after happens only if the claim still holds.
+    ChordEnd {
+        /// As above.
+        keys: [String; 6],
+        /// The claim.
+        claim: Claim,
+        /// How long the end is remembered.
+        seconds: u64,
+    },
+}
+
+/// What became of a settlement.
+#[derive(Debug, Clone)]
+pub enum Settled {
+    /// Done.
+    Done,
+    /// The message is no longer this worker's: nothing was done.
+    Lost,
+    /// Done, but for the acknowledgement: the chord's body is to be sent first.
+    Claimed(Claim),
+    /// One of the writes was refused; the rest was done.
+    Refused(String),
+}
+
+impl Write {
+    /// A result of a task.
+    pub fn result(backend: &Backend, meta: &TaskMeta, expires: std::time::Duration) -> Self {
+        Self::Result {
+            key: backend.task_key(&meta.task_id),
+            seconds: expires.as_secs(),
+            text: meta.encode(backend.format()),
+        }
+    }
+
+    /// What comes after happens once, under a token of its own.
+    pub fn once(keys: &Keys) -> Self {
+        Self::Once(keys.key(&format!("petiole:once:{}", uuid::Uuid::new_v4().simple())))
+    }
+
+    /// Does it belong to the broker's database? The others belong to the results'.
+    fn is_brokers(&self) -> bool {
+        matches!(self, Self::Once(_) | Self::Push { .. } | Self::Publish { .. })
+    }
+
+    fn encode(&self, call: &mut Cmd) {
+        match self {
+            Self::Once(key) => call.arg("O").arg(key).arg(ONCE),
+            Self::Push { list, text } => call.arg("P").arg(list).arg(text),
+            Self::Publish { channel, text } => call.arg("U").arg(channel).arg(text),
+            Self::Set { key, seconds, text } => call.arg("S").arg(key).arg(seconds).arg(text),
+            Self::Delete(key) => call.arg("D").arg(key),
+            Self::Result { seconds, text, .. } => call.arg("R").arg(seconds).arg(text),
+            Self::ChordPart { keys, seen, encoded, score, seconds, claim_seconds, claim, redelivered } => call
+                .arg("C")
+                .arg(keys)
+                .arg(seen)
+                .arg(encoded)
+                .arg(score)
+                .arg(seconds)
+                .arg(claim_seconds)
+                .arg(claim.token())
+                .arg(u8::from(*redelivered)),
+            Self::ChordEnd { keys: [j, t, s, d, _, c], claim, seconds } => {
+                call.arg("E").arg(c).arg(j).arg(t).arg(s).arg(d).arg(claim.token()).arg(seconds)
+            }
+        };
+    }
+}
+
+impl Settlement {
+    /// Only an acknowledgement.
+    pub fn acknowledge(tag: impl Into<String>) -> Self {
+        Self { tag: Some(tag.into()), writes: vec![] }
+    }
+
+    /// Writes with nothing to acknowledge.
+    pub fn writes(writes: Vec<Write>) -> Self {
+        Self { tag: None, writes }
+    }
+
+    fn claim(&self) -> Option<&Claim> {
+        self.writes.iter().find_map(|write| match write {
+            Write::ChordPart { claim, .. } => Some(claim),
+            _ => None,
+        })
+    }
+
+    /// What goes to the results' database, and what to the broker's, when they are two.
+    fn split(&self) -> (Self, Self) {
+        let (broker, results) = self.writes.iter().cloned().partition(Write::is_brokers);
+        (Self { tag: None, writes: results }, Self { tag: self.tag.clone(), writes: broker })
+    }
+}
+
+/// The call of the script.
+pub(crate) fn call(keys: &Keys, owner: &str, settlements: &[Settlement]) -> Cmd {
+    let mut call = cmd("EVALSHA");
+    call.arg(scripts::SETTLE.hash()).arg(3);
+    call.arg(keys.unacked()).arg(keys.unacked_index()).arg(keys.held(owner));
+    call.arg(settlements.len());
+    for settlement in settlements {
+        call.arg(settlement.tag.as_deref().unwrap_or_default());
+    }
+    let results = || {
+        settlements.iter().flat_map(|settlement| &settlement.writes).filter_map(|write| match write {
+            Write::Result { key, .. } => Some(key),
+            _ => None,
+        })
+    };
+    call.arg(results().count());
+    for key in results() {
+        call.arg(key);
+    }
+    for settlement in settlements {
+        call.arg(settlement.writes.len());
+        for write in &settlement.writes {
+            write.encode(&mut call);
+        }
+    }
+    call
+}
+
+/// Reads the script's answer.
+pub(crate) fn outcome(settlements: &[Settlement], answer: Value) -> Result<Vec<Settled>, RedisError> {
+    let answers = Vec::<Value>::from_redis_value(answer).map_err(|error| RedisError::Data(error.to_string()))?;
+    let read = |(settlement, answer): (&Settlement, Value)| match answer {
+        Value::Int(0) => Settled::Lost,
+        Value::Int(2) => settlement.claim().cloned().map_or(Settled::Done, Settled::Claimed),
+        Value::BulkString(text) => Settled::Refused(String::from_utf8_lossy(&text).into_owned()),
+        Value::SimpleString(text) => Settled::Refused(text),
+        _ => Settled::Done,
+    };
+    Ok(settlements.iter().zip(answers).map(read).collect())
+}
+
+impl Broker {
+    /// Settles deliveries of `owner`. When results live in another database, theirs come first, and are not undone when
+    /// a claim turns out to be lost.
+    ///
+    /// # Errors
+    /// Redis is away: to be called again with the same settlements.
+    pub async fn settle(
+        &self,
+        owner: &str,
+        backend: &Backend,
+        settlements: &[Settlement],
+    ) -> Result<Vec<Settled>, RedisError> {
+        if !backend.shares(self) {
+            let (at_broker, claims) = backend.settle_results(settlements).await?;
+            let settled = self.settle_here(owner, &at_broker).await?;
+            return Ok(merge(settled, claims));
+        }
+        self.settle_here(owner, settlements).await
+    }
+
+    async fn settle_here(&self, owner: &str, settlements: &[Settlement]) -> Result<Vec<Settled>, RedisError> {
+        let call = call(self.keys(), owner, settlements);
+        outcome(settlements, scripts::run(&mut self.connection(), &scripts::SETTLE, &call).await?)
+    }
+}
+
+impl Backend {
+    /// The results' half of settlements, when they do not live on the broker. Gives the other half, and the claims.
+    ///
+    /// # Errors
+    /// Redis is away: to be called again.
+    pub async fn settle_results(
+        &self,
+        settlements: &[Settlement],
+    ) -> Result<(Vec<Settlement>, Vec<Option<Claim>>), RedisError> {
+        let (results, mut broker): (Vec<_>, Vec<_>) = settlements.iter().map(Settlement::split).unzip();
+        let mut claims = vec![None; settlements.len()];
+        if results.iter().any(|settlement| !settlement.writes.is_empty()) {
+            let call = call(self.keys(), "", &results);
+            let answer = scripts::run(&mut self.connection(), &scripts::SETTLE, &call).await?;
+            for (place, settled) in outcome(&results, answer)?.into_iter().enumerate() {
+                if let Settled::Claimed(claim) = settled {
+                    claims[place] = Some(claim);
+                    broker[place].tag = None;
+                }
+            }
+        }
+        Ok((broker, claims))
+    }
+}
+
+/// Puts claims that were won at the results' database to what the broker's said.
+pub(crate) fn merge(settled: Vec<Settled>, claims: Vec<Option<Claim>>) -> Vec<Settled> {
+    settled.into_iter().zip(claims).map(|(settled, claim)| claim.map_or(settled, Settled::Claimed)).collect()
+}

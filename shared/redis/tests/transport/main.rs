@@ -1,0 +1,6 @@
+//! The Redis side against a real Redis. Each test has a key prefix of its own.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod broker;
+mod fixture;
+mod settle;
