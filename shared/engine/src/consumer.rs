@@ -63,7 +63,7 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
             worker.shutdown.end_fetching();
         }
         let nothing = unsettled.batch().is_empty();
-        drained &= !unsettled.pushes();
+        drained &= !unsettled.look();
         let room = if over || drained || queues.is_empty() { 0 } else { worker.qos.room(unsettled.releases()) };
         if nothing && room == 0 {
             if worker.shutdown.settling_ended() {
@@ -89,12 +89,12 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
         }
         let exchange = consumer.exchange(unsettled.settlements(), &queues, room).await?;
         *pause = Duration::from_millis(50);
-        unsettled.done(worker, exchange.settled);
         drained |= exchange.drained;
         for delivery in exchange.deliveries {
             worker.qos.hold();
             receive(worker, delivery);
         }
+        unsettled.done(worker, exchange.settled);
     }
 }
 

@@ -2,6 +2,7 @@
 //! come (celery.worker.request: acknowledge; celery.backends.base: store_result).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use petiole_client::{ClientError, Plan};
 use petiole_protocol::TaskMeta;
@@ -23,16 +24,27 @@ pub(crate) struct Waiting {
     request: Option<Arc<Request>>,
     /// Who wants to hear of it.
     told: Option<oneshot::Sender<Settled>>,
+    /// The queues are to be looked at with it, whatever is known of them.
+    look: bool,
 }
 
 /// The connection's end: settlements that are not known to be done.
 pub(crate) struct Unsettled {
     queue: mpsc::UnboundedReceiver<Waiting>,
     settlements: Vec<Settlement>,
-    others: Vec<(Option<Arc<Request>>, Option<oneshot::Sender<Settled>>)>,
+    /// Whose they are, in the same order.
+    parties: Vec<Parties>,
     /// The connection broke while they were sent: they may be done.
     tried: bool,
+    /// Somebody wants the queues to be looked at.
+    look: bool,
 }
+
+/// How long one who asks what a worker has waits for its look at the queues.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Whose message a settlement acknowledges, and who wants to hear of it.
+type Parties = (Option<Arc<Request>>, Option<oneshot::Sender<Settled>>);
 
 /// So many go together at most.
 const BATCH: usize = 100;
@@ -41,7 +53,7 @@ impl Settling {
     /// Both ends.
     pub(crate) fn new() -> (Self, Unsettled) {
         let (sender, queue) = mpsc::unbounded_channel();
-        (Self(sender), Unsettled { queue, settlements: vec![], others: vec![], tried: false })
+        (Self(sender), Unsettled { queue, settlements: vec![], parties: vec![], tried: false, look: false })
     }
 }
 
@@ -62,13 +74,14 @@ impl Unsettled {
 
     /// How many of them make room for other messages.
     pub(crate) fn releases(&self) -> usize {
-        self.others.iter().filter(|(request, _)| request.is_some()).count()
+        self.parties.iter().filter(|(request, _)| request.is_some()).count()
     }
 
-    /// Do they put messages into queues? Redis does not tell a connection of its own doing.
-    pub(crate) fn pushes(&self) -> bool {
+    /// Are the queues to be looked at? Also when these put messages into them: Redis does not tell a connection of its own
+    /// doing.
+    pub(crate) fn look(&self) -> bool {
         let mut writes = self.settlements.iter().flat_map(|settlement| &settlement.writes);
-        writes.any(|write| matches!(write, Write::Push { .. }))
+        self.look || writes.any(|write| matches!(write, Write::Push { .. }))
     }
 
     /// Waits for the next.
@@ -84,14 +97,15 @@ impl Unsettled {
     }
 
     fn put(&mut self, waiting: Waiting) {
+        self.look |= waiting.look;
         self.settlements.push(waiting.settlement);
-        self.others.push((waiting.request, waiting.told));
+        self.parties.push((waiting.request, waiting.told));
     }
 
     /// Redis has answered.
     pub(crate) fn done(&mut self, worker: &Worker, settled: Vec<Settled>) {
         self.settlements.clear();
-        for (settled, (request, told)) in settled.into_iter().zip(self.others.drain(..)) {
+        for (settled, (request, told)) in settled.into_iter().zip(self.parties.drain(..)) {
             if let Some(request) = &request {
                 match &settled {
                     Settled::Claimed(_) => {}
@@ -114,7 +128,7 @@ impl Unsettled {
                 let _ = told.send(settled);
             }
         }
-        self.tried = false;
+        (self.tried, self.look) = (false, false);
     }
 }
 
@@ -128,7 +142,7 @@ impl Worker {
     pub(crate) fn settle(&self, request: &Arc<Request>, writes: Vec<Write>) {
         let (settlement, acknowledges) = self.settlement(request, writes);
         if acknowledges || !settlement.writes.is_empty() {
-            self.enqueue(settlement, acknowledges.then(|| request.clone()), None);
+            self.enqueue(settlement, acknowledges.then(|| request.clone()));
         }
     }
 
@@ -144,7 +158,7 @@ impl Worker {
     /// Acknowledges what [`Self::settle_and_hear`] left open, with what follows.
     pub(crate) fn close(&self, request: &Arc<Request>, writes: Vec<Write>) {
         let settlement = Settlement { tag: Some(request.delivery.tag.clone()), writes };
-        self.enqueue(settlement, Some(request.clone()), None);
+        self.enqueue(settlement, Some(request.clone()));
     }
 
     fn settlement(&self, request: &Request, writes: Vec<Write>) -> (Settlement, bool) {
@@ -164,7 +178,7 @@ impl Worker {
 
     /// Writes, in its turn.
     pub(crate) fn note(&self, writes: Vec<Write>) {
-        self.enqueue(Settlement::writes(self.guarded(writes)), None, None);
+        self.enqueue(Settlement::writes(self.guarded(writes)), None);
     }
 
     /// Writes, for as long as it takes Redis to come back.
@@ -193,14 +207,23 @@ impl Worker {
 
     async fn hear(&self, settlement: Settlement, request: Option<Arc<Request>>) -> Settled {
         let (told, heard) = oneshot::channel();
-        self.enqueue(settlement, request, Some(told));
+        let _ = self.settling.0.send(Waiting { settlement, request, told: Some(told), look: false });
         // Nobody answers when the worker is gone.
         heard.await.unwrap_or(Settled::Lost)
     }
 
-    fn enqueue(&self, settlement: Settlement, request: Option<Arc<Request>>, told: Option<oneshot::Sender<Settled>>) {
+    /// Looks at the queues, and receives what is there if it has room for more.
+    pub(crate) async fn look(&self) {
+        let (told, heard) = oneshot::channel();
+        let settlement = Settlement::default();
+        let _ = self.settling.0.send(Waiting { settlement, request: None, told: Some(told), look: true });
+        // Without Redis there is nothing to be seen.
+        let _ = tokio::time::timeout(LOOK, heard).await;
+    }
+
+    fn enqueue(&self, settlement: Settlement, request: Option<Arc<Request>>) {
         // The other end lives as long as the worker.
-        let _ = self.settling.0.send(Waiting { settlement, request, told });
+        let _ = self.settling.0.send(Waiting { settlement, request, told: None, look: false });
     }
 
     /// Redis knows that the message of a request is settled.

@@ -163,6 +163,13 @@ async fn dispatch(worker: &Arc<Worker>, method: &str, arguments: Map) -> Result<
 
 async fn builtin(worker: &Arc<Worker>, method: &str, arguments: &Map) -> Result<Option<Value>, Refusal> {
     arguments::check(method, arguments)?;
+    if matches!(
+        method,
+        "active" | "dump_active" | "reserved" | "dump_reserved" | "scheduled" | "dump_schedule" | "query_task"
+    ) {
+        // Who asks may have sent a task just before, on another connection.
+        worker.look().await;
+    }
     Ok(Some(match method {
         "ping" => json!({"ok": "pong"}),
         "clock" => json!({"clock": worker.clock.value()}),

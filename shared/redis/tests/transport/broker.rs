@@ -133,7 +133,7 @@ async fn the_dead_lose_their_claims_at_once_and_the_living_keep_them() {
     }
     let (mut dead, mut living) = (f.consumer("dead").await, f.consumer("living").await);
     let of_the_dead = dead.exchange(&[], &["q".into()], 1).await.unwrap().deliveries.remove(0);
-    living.exchange(&[], &["q".into()], 1).await.unwrap().deliveries;
+    living.exchange(&[], &["q".into()], 1).await.unwrap();
     let silent = Claims::new(f.broker.clone(), "dead");
     silent.keep_alive(Duration::from_millis(100)).await.unwrap();
     Claims::new(f.broker.clone(), "living").keep_alive(Duration::from_secs(60)).await.unwrap();
@@ -149,7 +149,7 @@ async fn the_dead_lose_their_claims_at_once_and_the_living_keep_them() {
     assert_eq!(other.restore_dead(&alive.dead).await.unwrap(), 0);
     // The dead one was only asleep: it learns what it has lost.
     assert!(silent.keep_alive(long).await.unwrap().lapsed);
-    assert_eq!(silent.lost(&[of_the_dead.tag.clone()]).await.unwrap(), [of_the_dead.tag]);
+    assert_eq!(silent.lost(std::slice::from_ref(&of_the_dead.tag)).await.unwrap(), [of_the_dead.tag]);
 }
 
 #[tokio::test]
