@@ -92,8 +92,8 @@ fn complete_operation(path: &str, operation: &mut Value, keys: KeysAre) {
     if operation["description"].is_null() {
         operation["description"] = operation["summary"].clone();
     }
-    if let Some(form) = operation["requestBody"]["content"]["multipart/form-data"]["schema"].as_object_mut() {
-        form.insert("additionalProperties".into(), json!(false));
+    if let Some(form) = operation.pointer_mut("/requestBody/content/multipart~1form-data/schema") {
+        form["additionalProperties"] = json!(false);
     }
     let Some(responses) = operation["responses"].as_object_mut() else { return };
     for response in responses.values_mut() {
