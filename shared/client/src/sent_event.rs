@@ -25,7 +25,7 @@ impl Client {
         });
         let sender = Sender { hostname: ORIGIN.clone(), pid: std::process::id() };
         let clock = CLOCK.fetch_add(1, Ordering::Relaxed) + 1;
-        let sent = sender.event("task-sent", time::epoch(chrono::Utc::now()), clock, own);
+        let sent = sender.event("task-sent", time::epoch(chrono::Utc::now()), clock, &own);
         let (key, envelope) = sender.single(sent, uuid::Uuid::new_v4().to_string());
         (self.broker.keys().channel(event::EXCHANGE, &key), envelope.to_text())
     }

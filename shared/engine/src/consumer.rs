@@ -1,5 +1,6 @@
 //! Connection, fetching and receiving (celery.worker.consumer, celery.worker.strategy).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use chrono::Utc;
 use petiole_protocol::{DecodeError, Embed, Envelope, TaskException, TaskMessage};
 use petiole_redis::RedisError;
 use petiole_redis::consumer::{Consumer, Delivery};
+use serde::Serialize;
 use serde_json::json;
 use tracing::{error, info, warn};
 
@@ -111,17 +113,13 @@ async fn restore_forgotten(worker: &Worker) -> Result<(), RedisError> {
 /// Takes one delivery: to the pool, to the timer, or away with it. What takes more than a look goes on beside: this is the
 /// task that settles.
 fn receive(worker: &Arc<Worker>, delivery: Delivery) {
-    let envelope = match Envelope::parse(delivery.text.as_bytes()) {
-        Ok(envelope) => envelope,
-        Err(error) => return discard(worker, delivery, None, &error),
-    };
-    let message = match TaskMessage::decode(&envelope, &worker.config.accept_content) {
+    let message = match TaskMessage::read(delivery.text.as_bytes(), &worker.config.accept_content) {
         Ok(message) => message,
-        Err(error) => return discard(worker, delivery, Some(&envelope), &error),
+        Err(error) => return discard(worker, delivery, &error),
     };
     let times = match request::times(&message) {
         Ok(times) => times,
-        Err(what) => return discard(worker, delivery, Some(&envelope), &DecodeError::shape(what)),
+        Err(what) => return discard(worker, delivery, &DecodeError::shape(what)),
     };
     let sequence = worker.state.next_sequence();
     let Some(task) = worker.tasks.get(&message.task).cloned() else {
@@ -138,19 +136,45 @@ fn receive(worker: &Arc<Worker>, delivery: Delivery) {
     let message = &request.message;
     info!(task_id = request.id(), "Task {}[{}] received", message.shown_name(), request.id());
     if worker.wants_event(&request) {
-        worker.task_event(
-            &request,
-            "task-received",
-            json!({
-                "uuid": message.id, "name": message.shown_name(), "args": message.args_text(),
-                "kwargs": message.kwargs_text(), "root_id": message.root_id, "parent_id": message.parent_id,
-                "retries": message.retries, "eta": message.eta, "expires": message.expires,
-            }),
-        );
+        worker.task_event(&request, "task-received", Received::of(message));
     }
     match request.eta {
         Some(eta) if eta > Utc::now() => crate::timer::schedule(worker, request),
         _ => crate::trace::submit(worker, request),
+    }
+}
+
+/// The fields of `task-received`.
+#[derive(Serialize)]
+struct Received<'a> {
+    uuid: &'a str,
+    name: &'a str,
+    args: Cow<'a, str>,
+    kwargs: Cow<'a, str>,
+    root_id: Option<&'a str>,
+    parent_id: Option<&'a str>,
+    retries: u32,
+    eta: Option<&'a str>,
+    expires: Option<&'a str>,
+}
+
+impl<'a> Received<'a> {
+    fn of(message: &'a TaskMessage) -> Self {
+        let shown = |given: &'a Option<String>, make: fn(&TaskMessage) -> String| match given {
+            Some(text) => Cow::Borrowed(text.as_str()),
+            None => Cow::Owned(make(message)),
+        };
+        Self {
+            uuid: &message.id,
+            name: message.shown_name(),
+            args: shown(&message.argsrepr, TaskMessage::args_text),
+            kwargs: shown(&message.kwargsrepr, TaskMessage::kwargs_text),
+            root_id: message.root_id.as_deref(),
+            parent_id: message.parent_id.as_deref(),
+            retries: message.retries,
+            eta: message.eta.as_deref(),
+            expires: message.expires.as_deref(),
+        }
     }
 }
 
@@ -188,8 +212,9 @@ fn known(worker: &Worker) -> String {
 }
 
 /// A message that cannot run. It goes with a word in the log; when its id can be read, whoever waits is told as well.
-fn discard(worker: &Arc<Worker>, delivery: Delivery, envelope: Option<&Envelope>, why: &DecodeError) {
-    let (task, id) = envelope.map(TaskMessage::peek).unwrap_or_default();
+fn discard(worker: &Arc<Worker>, delivery: Delivery, why: &DecodeError) {
+    let envelope = Envelope::parse(delivery.text.as_bytes()).ok();
+    let (task, id) = envelope.as_ref().map(TaskMessage::peek).unwrap_or_default();
     let begin: String = delivery.text.chars().take(200).collect();
     error!(
         queue = delivery.queue,
@@ -208,7 +233,7 @@ fn discard(worker: &Arc<Worker>, delivery: Delivery, envelope: Option<&Envelope>
     let unknown = Arc::new(Unregistered(task.unwrap_or_default().to_owned()));
     let message = TaskMessage {
         embed: Embed::default(),
-        properties: envelope.map(|envelope| envelope.properties.clone()).unwrap_or_default(),
+        properties: envelope.as_ref().map(|envelope| envelope.properties.clone()).unwrap_or_default(),
         ..TaskMessage::new(task.unwrap_or_default(), id.unwrap_or_default(), vec![], petiole_protocol::Map::new())
     };
     let request = Arc::new(Request::new(message, delivery, unknown, (None, None), true, worker.state.next_sequence()));

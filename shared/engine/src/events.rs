@@ -8,7 +8,7 @@ use chrono::Utc;
 use petiole_protocol::event::{EXCHANGE, Event, Sender};
 use petiole_protocol::time;
 use petiole_redis::Broker;
-use serde_json::Value;
+use serde::Serialize;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -46,11 +46,11 @@ impl Events {
     }
 
     /// Sends an event, if its group is switched on.
-    pub(crate) fn emit(&self, kind: &str, fields: Value) {
+    pub(crate) fn emit(&self, kind: &str, fields: impl Serialize) {
         if kind.starts_with("task-") && !self.tasks.load(Ordering::Relaxed) {
             return;
         }
-        let event = self.sender.event(kind, time::epoch(Utc::now()), self.clock.forward(), fields);
+        let event = self.sender.event(kind, time::epoch(Utc::now()), self.clock.forward(), &fields);
         // A full buffer means that Redis is away for long: events are for watching, tasks go on.
         let _ = self.queue.try_send(Item::Event(event));
     }
@@ -112,7 +112,7 @@ async fn publish(broker: &Broker, sender: &Sender, events: Vec<Event>) {
     if events.is_empty() {
         return;
     }
-    let (key, envelope) = sender.envelope(events, Uuid::new_v4().to_string());
+    let (key, envelope) = sender.envelope(&events, Uuid::new_v4().to_string());
     if let Err(error) = until_done("send events", || broker.broadcast(EXCHANGE, &key, &envelope)).await {
         tracing::warn!(%error, "events cannot be sent");
     }

@@ -59,7 +59,13 @@ impl State {
 
     /// A request was accepted.
     pub(crate) fn accept(&self, request: &Arc<Request>) {
-        *lock(&self.totals).entry(request.message.shown_name().to_owned()).or_default() += 1;
+        let name = request.message.shown_name();
+        let mut totals = lock(&self.totals);
+        match totals.get_mut(name) {
+            Some(total) => *total += 1,
+            None => drop(totals.insert(name.to_owned(), 1)),
+        }
+        drop(totals);
         self.processed.fetch_add(1, Ordering::Relaxed);
         lock(&self.requests).insert(request.delivery.tag.clone(), request.clone());
     }

@@ -116,7 +116,9 @@ async fn execute(worker: &Arc<Worker>, request: &Arc<Request>) {
         // Before the run, but it need not be known: what the task ends with comes after it on the same way.
         worker.acknowledge(request);
     }
-    worker.task_event(request, "task-started", json!({"uuid": request.id()}));
+    if worker.wants_event(request) {
+        worker.task_event(request, "task-started", json!({"uuid": request.id()}));
+    }
     let track = request.task.options().track_started.unwrap_or(worker.config.track_started);
     if track && worker.stores_result(request) {
         let meta = json!({"pid": std::process::id(), "hostname": worker.node});

@@ -11,6 +11,7 @@ use petiole_client::{Client, ClientError, Plan, Planner};
 use petiole_protocol::{Map, Signature, TimeLimits};
 use petiole_redis::claims::Claims;
 use petiole_redis::{Connector, RedisError};
+use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
@@ -209,7 +210,7 @@ impl Worker {
     }
 
     /// Sends an event about a request.
-    pub(crate) fn task_event(&self, request: &Request, kind: &str, fields: Value) {
+    pub(crate) fn task_event(&self, request: &Request, kind: &str, fields: impl Serialize) {
         if request.task.options().send_events != Some(false) {
             self.events.emit(kind, fields);
         }

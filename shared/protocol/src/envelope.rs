@@ -1,6 +1,9 @@
 //! The envelope: what lies in a Redis list and travels on a channel (kombu.transport.virtual.base, kombu.message).
 
+use std::borrow::Cow;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::Map;
@@ -44,6 +47,19 @@ pub struct Properties {
     pub other: Map,
 }
 
+/// An envelope with all its parts, as Celery writes it.
+#[derive(Deserialize)]
+struct Plain<'a> {
+    #[serde(borrow)]
+    body: Cow<'a, str>,
+    #[serde(borrow, rename = "content-type")]
+    content_type: Cow<'a, str>,
+    #[serde(borrow, rename = "content-encoding")]
+    content_encoding: Cow<'a, str>,
+    headers: Map,
+    properties: Map,
+}
+
 impl Envelope {
     /// An envelope around a JSON body.
     pub fn json(body: &Value, headers: Map, properties: Properties) -> Self {
@@ -61,6 +77,19 @@ impl Envelope {
     /// # Errors
     /// Not JSON, or a field of the wrong kind. A missing `delivery_tag` is an error: the message could not be settled.
     pub fn parse(text: &[u8]) -> Result<Self, DecodeError> {
+        // Nearly all are of the plain form: their bodies are decoded where they lie.
+        if let Ok(plain) = serde_json::from_slice::<Plain<'_>>(text)
+            && plain.properties.get("body_encoding").and_then(Value::as_str) == Some("base64")
+            && let Ok(body) = STANDARD.decode(plain.body.as_bytes())
+        {
+            return Ok(Self {
+                body,
+                content_type: plain.content_type.into_owned(),
+                content_encoding: plain.content_encoding.into_owned(),
+                headers: plain.headers,
+                properties: Properties::parse(plain.properties)?,
+            });
+        }
         let Value::Object(mut map) = from_json(text)? else {
             return Err(DecodeError::shape("an envelope must be an object"));
         };
@@ -107,28 +136,34 @@ impl Envelope {
 }
 
 impl Properties {
-    fn parse(mut raw: Map) -> Result<Self, DecodeError> {
-        let mut info = match raw.remove("delivery_info") {
-            Some(Value::Object(info)) => info,
-            _ => Map::new(),
-        };
-        let delivery_tag =
-            take_text(&mut raw, "delivery_tag").ok_or_else(|| DecodeError::shape("properties need a delivery_tag"))?;
-        Ok(Self {
-            correlation_id: take_text(&mut raw, "correlation_id"),
-            reply_to: take_text(&mut raw, "reply_to"),
-            delivery_mode: raw
-                .remove("delivery_mode")
-                .and_then(|v| v.as_u64())
-                .and_then(|v| v.try_into().ok())
-                .unwrap_or(2),
-            exchange: take_text(&mut info, "exchange").unwrap_or_default(),
-            routing_key: take_text(&mut info, "routing_key").unwrap_or_default(),
-            redelivered: info.remove("redelivered").is_some_and(|v| v == Value::Bool(true)),
-            priority: raw.remove("priority").and_then(|v| v.as_i64()).unwrap_or(0),
-            delivery_tag,
-            other: raw,
-        })
+    fn parse(raw: Map) -> Result<Self, DecodeError> {
+        let (mut properties, mut tag) = (Self { delivery_mode: 2, ..Self::default() }, None);
+        for (name, value) in raw {
+            match name.as_str() {
+                "correlation_id" => properties.correlation_id = text(value),
+                "reply_to" => properties.reply_to = text(value),
+                "delivery_mode" => {
+                    properties.delivery_mode = value.as_u64().and_then(|mode| mode.try_into().ok()).unwrap_or(2);
+                }
+                "priority" => properties.priority = value.as_i64().unwrap_or(0),
+                "delivery_tag" => tag = text(value),
+                "body_encoding" => {}
+                "delivery_info" => {
+                    let Value::Object(info) = value else { continue };
+                    for (name, value) in info {
+                        match name.as_str() {
+                            "exchange" => properties.exchange = text(value).unwrap_or_default(),
+                            "routing_key" => properties.routing_key = text(value).unwrap_or_default(),
+                            "redelivered" => properties.redelivered = value == Value::Bool(true),
+                            _ => {}
+                        }
+                    }
+                }
+                _ => drop(properties.other.insert(name, value)),
+            }
+        }
+        properties.delivery_tag = tag.ok_or_else(|| DecodeError::shape("properties need a delivery_tag"))?;
+        Ok(properties)
     }
 
     fn to_value(&self) -> Value {
@@ -155,9 +190,14 @@ impl Properties {
 
 /// Takes a text out of a map; null counts as missing.
 pub(crate) fn take_text(map: &mut Map, key: &str) -> Option<String> {
-    match map.remove(key) {
-        Some(Value::String(text)) => Some(text),
-        Some(Value::Number(number)) => Some(number.to_string()),
+    map.remove(key).and_then(text)
+}
+
+/// A text, or a number as one; anything else counts as missing.
+pub(crate) fn text(value: Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text),
+        Value::Number(number) => Some(number.to_string()),
         _ => None,
     }
 }

@@ -1,22 +1,23 @@
 //! Events: what Flower and `celery events` listen to (celery.events.event, celery.events.dispatcher).
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::Map;
 use crate::envelope::{Envelope, Properties};
+use crate::serializer::JSON;
 
 /// The exchange of events (`event_exchange`).
 pub const EXCHANGE: &str = "celeryev";
 /// The routing key of a batch of task events.
 pub const TASK_MULTI: &str = "task.multi";
 
-/// An event: a type, who sent it and when, and the type's own fields.
+/// An event: a type, and everything that goes out as JSON.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
     /// `task-received`, `worker-heartbeat`, …
     pub kind: String,
-    /// Everything that goes out, `type` included.
-    pub fields: Map,
+    /// The JSON text of an object: who sent it and when, the type's own fields, and the type.
+    pub text: String,
 }
 
 /// Who sends: the fields that are the same in all events of a process.
@@ -29,40 +30,41 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// An event of this sender. `timestamp` in seconds since the epoch, `clock` the Lamport clock.
-    pub fn event(&self, kind: &str, timestamp: f64, clock: u64, own: Value) -> Event {
-        let mut fields = Map::new();
-        fields.insert("hostname".into(), self.hostname.as_str().into());
-        // Always 0: receivers shift the timestamp by it although it is UTC already.
-        fields.insert("utcoffset".into(), json!(0.0));
-        fields.insert("pid".into(), self.pid.into());
-        fields.insert("clock".into(), clock.into());
-        if let Value::Object(own) = own {
-            fields.extend(own);
-        }
-        fields.insert("timestamp".into(), json!(timestamp));
-        fields.insert("type".into(), kind.into());
-        Event { kind: kind.to_owned(), fields }
+    /// An event of this sender. `timestamp` in seconds since the epoch, `clock` the Lamport clock; `own` are the type's own
+    /// fields, a map.
+    pub fn event(&self, kind: &str, timestamp: f64, clock: u64, own: &impl Serialize) -> Event {
+        let own = serde_json::to_string(own).unwrap_or_default();
+        let own = own.strip_prefix('{').and_then(|own| own.strip_suffix('}')).unwrap_or_default();
+        let comma = if own.is_empty() { "" } else { "," };
+        // The offset is always 0: receivers shift the timestamp by it although it is UTC already.
+        let text = format!(
+            r#"{{"hostname":{},"utcoffset":0.0,"pid":{},"clock":{clock}{comma}{own},"timestamp":{},"type":{}}}"#,
+            text_of(&self.hostname),
+            self.pid,
+            text_of(&timestamp),
+            text_of(kind),
+        );
+        Event { kind: kind.to_owned(), text }
     }
 
     /// The envelope around one event, whatever its type: how those send who are no workers. With its routing key.
     pub fn single(&self, event: Event, tag: String) -> (String, Envelope) {
         let key = event.kind.replace('-', ".");
-        (key.clone(), self.around(key, &Value::Object(event.fields), tag))
+        (key.clone(), self.around(key, event.text, tag))
     }
 
     /// The envelope around one event or a batch of them, and its routing key.
-    pub fn envelope(&self, events: Vec<Event>, tag: String) -> (String, Envelope) {
-        let single = events.len() == 1 && !events[0].kind.starts_with("task-");
-        let (key, body) = match <[Event; 1]>::try_from(events) {
-            Ok([event]) if single => (event.kind.replace('-', "."), Value::Object(event.fields)),
-            Ok([event]) => (TASK_MULTI.to_owned(), Value::Array(vec![Value::Object(event.fields)])),
-            Err(many) => (TASK_MULTI.to_owned(), many.into_iter().map(|event| Value::Object(event.fields)).collect()),
-        };
-        (key.clone(), self.around(key, &body, tag))
+    pub fn envelope(&self, events: &[Event], tag: String) -> (String, Envelope) {
+        if let [event] = events
+            && !event.kind.starts_with("task-")
+        {
+            return self.single(event.clone(), tag);
+        }
+        let texts: Vec<&str> = events.iter().map(|event| event.text.as_str()).collect();
+        (TASK_MULTI.to_owned(), self.around(TASK_MULTI.to_owned(), format!("[{}]", texts.join(",")), tag))
     }
 
-    fn around(&self, key: String, body: &Value, tag: String) -> Envelope {
+    fn around(&self, key: String, body: String, tag: String) -> Envelope {
         let mut headers = Map::new();
         headers.insert("hostname".into(), self.hostname.as_str().into());
         let properties = Properties {
@@ -72,6 +74,17 @@ impl Sender {
             delivery_tag: tag,
             ..Properties::default()
         };
-        Envelope::json(body, headers, properties)
+        Envelope {
+            body: body.into_bytes(),
+            content_type: JSON.to_owned(),
+            content_encoding: "utf-8".to_owned(),
+            headers,
+            properties,
+        }
     }
+}
+
+/// The JSON text of what cannot fail to have one.
+fn text_of<T: Serialize + ?Sized>(value: &T) -> String {
+    serde_json::to_string(value).unwrap_or_default()
 }

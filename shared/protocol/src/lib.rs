@@ -24,6 +24,7 @@ pub mod repr;
 pub mod result;
 pub mod serializer;
 pub mod signature;
+mod task_reader;
 pub mod time;
 
 pub use envelope::{Envelope, Properties};

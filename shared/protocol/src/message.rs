@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::Map;
 use crate::compression::{self, Compression};
-use crate::envelope::{Envelope, Properties, kind, take_text};
+use crate::envelope::{Envelope, Properties, kind, text};
 use crate::repr;
 use crate::serializer::{self, DecodeError, Serializer};
 use crate::signature::{Signature, signatures, to_value};
@@ -108,7 +108,7 @@ pub fn number(seconds: f64) -> Value {
 }
 
 impl Embed {
-    fn parse(value: Value) -> Result<Self, DecodeError> {
+    pub(crate) fn parse(value: Value) -> Result<Self, DecodeError> {
         let Value::Object(mut map) = value else { return Ok(Self::default()) };
         let list = |value: Option<Value>| -> Result<Vec<Signature>, DecodeError> {
             Ok(signatures(&value.unwrap_or(Value::Null))?)
@@ -154,6 +154,14 @@ impl TaskMessage {
     /// # Errors
     /// A content type that is not in `accept`, a body that cannot be decoded, or a form that is no task.
     pub fn decode(envelope: &Envelope, accept: &[String]) -> Result<Self, DecodeError> {
+        Self::from_envelope(envelope.clone(), accept)
+    }
+
+    /// The same, of an envelope that is no longer needed.
+    ///
+    /// # Errors
+    /// As [`TaskMessage::decode`].
+    pub fn from_envelope(envelope: Envelope, accept: &[String]) -> Result<Self, DecodeError> {
         let unpacked = match envelope.headers.get("compression") {
             Some(Value::String(name)) => compression::decompress(name, &envelope.body)?.into(),
             _ => std::borrow::Cow::from(&envelope.body),
@@ -172,11 +180,11 @@ impl TaskMessage {
         }
     }
 
-    fn protocol2(envelope: &Envelope, items: Vec<Value>) -> Result<Self, DecodeError> {
+    fn protocol2(envelope: Envelope, items: Vec<Value>) -> Result<Self, DecodeError> {
         let [args, kwargs, embed]: [Value; 3] = items.try_into().map_err(|items: Vec<Value>| {
             DecodeError::shape(format!("the body must hold three items [args, kwargs, embed], holds {}", items.len()))
         })?;
-        let mut message = Self::from_headers(envelope.headers.clone(), envelope)?;
+        let mut message = Self::from_headers(envelope.headers, envelope.properties)?;
         message.args = as_list(args)?;
         message.kwargs = as_map(kwargs)?;
         message.embed = Embed::parse(embed)?;
@@ -184,7 +192,7 @@ impl TaskMessage {
     }
 
     /// Protocol 1: everything is in the body. Headers, where there are any, win.
-    fn protocol1(envelope: &Envelope, mut map: Map) -> Result<Self, DecodeError> {
+    fn protocol1(envelope: Envelope, mut map: Map) -> Result<Self, DecodeError> {
         let args = as_list(map.remove("args").unwrap_or(Value::Null))?;
         let kwargs = as_map(map.remove("kwargs").unwrap_or(Value::Null))?;
         let embed = json!({
@@ -194,53 +202,53 @@ impl TaskMessage {
             map.insert("group".into(), taskset);
         }
         map.remove("utc");
-        for (key, value) in &envelope.headers {
-            map.insert(key.clone(), value.clone());
-        }
-        let mut message = Self::from_headers(map, envelope)?;
+        map.extend(envelope.headers);
+        let mut message = Self::from_headers(map, envelope.properties)?;
         message.args = args;
         message.kwargs = kwargs;
         message.embed = Embed::parse(embed)?;
         Ok(message)
     }
 
-    fn from_headers(mut map: Map, envelope: &Envelope) -> Result<Self, DecodeError> {
-        let task = take_text(&mut map, "task").ok_or_else(|| DecodeError::shape("the message names no task"))?;
-        let id = take_text(&mut map, "id").ok_or_else(|| DecodeError::shape("the message has no id"))?;
-        for ignored in ["lang", "groups", "meth", "compression", "celery_beat_task"] {
-            map.remove(ignored);
+    fn from_headers(headers: Map, properties: Properties) -> Result<Self, DecodeError> {
+        let mut message = Self { redelivered: properties.redelivered, properties, ..Self::default() };
+        let (mut task, mut id) = (None, None);
+        for (name, value) in headers {
+            match name.as_str() {
+                "task" => task = text(value),
+                "id" => id = text(value),
+                "lang" | "groups" | "meth" | "compression" | "celery_beat_task" => {}
+                "redelivered" => message.redelivered |= value == Value::Bool(true),
+                "shadow" => message.shadow = text(value),
+                "eta" => message.eta = text(value),
+                "expires" => message.expires = text(value),
+                "group" => message.group = text(value),
+                "group_index" => message.group_index = value.as_i64(),
+                "retries" => message.retries = count(&value),
+                "timelimit" => message.timelimit = TimeLimits::parse(Some(value)),
+                "root_id" => message.root_id = text(value),
+                "parent_id" => message.parent_id = text(value),
+                "argsrepr" => message.argsrepr = text(value),
+                "kwargsrepr" => message.kwargsrepr = text(value),
+                "origin" => message.origin = text(value),
+                "ignore_result" => message.ignore_result = value.as_bool(),
+                "replaced_task_nesting" => message.replaced_task_nesting = count(&value),
+                "stamped_headers" => {
+                    if let Value::Array(names) = value {
+                        message.stamped_headers = Some(names.into_iter().filter_map(text).collect());
+                    }
+                }
+                "stamps" => {
+                    if let Value::Object(stamps) = value {
+                        message.stamps = stamps;
+                    }
+                }
+                _ => drop(message.custom.insert(name, value)),
+            }
         }
-        let redelivered = map.remove("redelivered").is_some_and(|v| v == Value::Bool(true));
-        Ok(Self {
-            task,
-            id,
-            shadow: take_text(&mut map, "shadow"),
-            eta: take_text(&mut map, "eta"),
-            expires: take_text(&mut map, "expires"),
-            group: take_text(&mut map, "group"),
-            group_index: map.remove("group_index").and_then(|v| v.as_i64()),
-            retries: take_number(&mut map, "retries"),
-            timelimit: TimeLimits::parse(map.remove("timelimit")),
-            root_id: take_text(&mut map, "root_id"),
-            parent_id: take_text(&mut map, "parent_id"),
-            argsrepr: take_text(&mut map, "argsrepr"),
-            kwargsrepr: take_text(&mut map, "kwargsrepr"),
-            origin: take_text(&mut map, "origin"),
-            ignore_result: map.remove("ignore_result").and_then(|v| v.as_bool()),
-            replaced_task_nesting: take_number(&mut map, "replaced_task_nesting"),
-            stamped_headers: match map.remove("stamped_headers") {
-                Some(Value::Array(names)) => Some(names.iter().filter_map(|n| n.as_str().map(str::to_owned)).collect()),
-                _ => None,
-            },
-            stamps: match map.remove("stamps") {
-                Some(Value::Object(stamps)) => stamps,
-                _ => Map::new(),
-            },
-            custom: map,
-            redelivered: redelivered || envelope.properties.redelivered,
-            properties: envelope.properties.clone(),
-            ..Self::default()
-        })
+        message.task = task.ok_or_else(|| DecodeError::shape("the message names no task"))?;
+        message.id = id.ok_or_else(|| DecodeError::shape("the message has no id"))?;
+        Ok(message)
     }
 
     /// Writes the message as protocol 2. `tag` becomes the delivery tag: a fresh one for every publish.
@@ -323,9 +331,8 @@ impl TaskMessage {
     }
 }
 
-fn take_number(map: &mut Map, name: &str) -> u32 {
-    let value = map.remove(name);
-    value.and_then(|v| v.as_f64()).map_or(0, |n| n.max(0.0) as u32)
+fn count(value: &Value) -> u32 {
+    value.as_f64().map_or(0, |number| number.max(0.0) as u32)
 }
 
 fn as_list(value: Value) -> Result<Vec<Value>, DecodeError> {

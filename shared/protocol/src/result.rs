@@ -160,6 +160,12 @@ impl TaskMeta {
 
     /// The bytes that are stored and published.
     pub fn encode(&self, format: ResultFormat) -> Vec<u8> {
+        if format == ResultFormat::default()
+            && self.stamps.is_empty()
+            && let Ok(text) = serde_json::to_vec(self)
+        {
+            return text;
+        }
         format.encode(&self.to_value())
     }
 

@@ -132,7 +132,7 @@ impl Write {
             Self::Publish { channel, text } => call.arg("U").arg(channel).arg(text),
             Self::Set { key, seconds, text } => call.arg("S").arg(key).arg(seconds).arg(text),
             Self::Delete(key) => call.arg("D").arg(key),
-            Self::Result { seconds, text, .. } => call.arg("R").arg(seconds).arg(text),
+            Self::Result { key, seconds, text } => call.arg("R").arg(key).arg(seconds).arg(text),
             Self::ChordPart { keys, seen, encoded, score, seconds, claim_seconds, claim, redelivered } => call
                 .arg("C")
                 .arg(keys)
@@ -183,16 +183,6 @@ pub(crate) fn call(keys: &Keys, owner: &str, settlements: &[Settlement]) -> Cmd 
     call.arg(settlements.len());
     for settlement in settlements {
         call.arg(settlement.tag.as_deref().unwrap_or_default());
-    }
-    let results = || {
-        settlements.iter().flat_map(|settlement| &settlement.writes).filter_map(|write| match write {
-            Write::Result { key, .. } => Some(key),
-            _ => None,
-        })
-    };
-    call.arg(results().count());
-    for key in results() {
-        call.arg(key);
     }
     for settlement in settlements {
         call.arg(settlement.writes.len());
