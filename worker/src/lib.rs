@@ -6,11 +6,14 @@
 //! | [`tasks`] | the tasks about documents and events |
 //! | [`documents`] | a document becomes passages with vectors |
 //! | [`events`] | event types and what each of them does |
+//! | [`schedules`], [`beat`] | what is sent when, and by whom |
 //! | [`services`] | what tasks work with: the database, the embedder, the chunker |
 
+pub mod beat;
 pub mod demo;
 pub mod documents;
 pub mod events;
+pub mod schedules;
 pub mod services;
 pub mod tasks;
 

@@ -1,8 +1,10 @@
-//! `worker`: consumes Celery tasks. Settings come from the environment, flags are those of `celery worker`.
+//! `worker`: consumes Celery tasks, and sends periodic ones. Settings come from the environment, flags are those of
+//! `celery worker` and `celery beat`.
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
+use petiole_beat::cli::{BeatArgs, EmbeddedArgs};
 use petiole_engine::cli::{self, WorkerArgs};
-use petiole_worker::services;
+use petiole_worker::{beat, services};
 
 /// Tasks are many small allocations: this one takes half the time of the system's.
 #[global_allocator]
@@ -10,19 +12,51 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// A Celery worker in Rust.
 #[derive(Parser)]
-#[command(name = "worker", version, about)]
+#[command(name = "worker", version, about, args_conflicts_with_subcommands = true)]
 struct Cli {
     #[command(flatten)]
     worker: WorkerArgs,
+    #[command(flatten)]
+    embedded: EmbeddedArgs,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start the beat periodic task scheduler, and no worker.
+    Beat(BeatArgs),
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let (settings, config) = cli::load(&Cli::parse().worker)?;
+    let arguments = Cli::parse();
+    if let Some(Command::Beat(args)) = arguments.command {
+        let mut logging = WorkerArgs::default();
+        logging.loglevel.clone_from(&args.loglevel);
+        let (settings, _) = cli::load(&logging)?;
+        return beat::run(&args, &settings).await;
+    }
+    let (settings, config) = cli::load(&arguments.worker)?;
     if let Err(error) = petiole_ai::embedder_from(&settings.ai) {
         tracing::error!("documents cannot be embedded: {error}");
     }
     services::configure(settings.clone());
-    cli::run(petiole_worker::app()?, config, &settings).await?;
-    Ok(())
+    let embedded = if arguments.embedded.wanted()? { Some(beat::embedded(&settings).await?) } else { None };
+    let ended = cli::run(petiole_worker::app()?, config, &settings).await;
+    if let Some(embedded) = embedded {
+        embedded.stop().await;
+    }
+    Ok(ended?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn no_two_flags_are_the_same() {
+        Cli::command().debug_assert();
+    }
 }

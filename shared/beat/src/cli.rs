@@ -4,16 +4,37 @@ use std::time::Duration;
 
 use chrono::Local;
 use clap::Args;
+use petiole_settings::{Reader, SettingsError};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::config::BeatConfig;
 use crate::interval::humanize_seconds;
+use crate::service::Beat;
+
+/// How long the end of an embedded beat is waited for.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
+/// Beat's settings.
+///
+/// # Errors
+/// Every setting that cannot be used.
+pub fn config() -> Result<BeatConfig, SettingsError> {
+    let mut reader = Reader::from_env();
+    let config = BeatConfig::read(&mut reader);
+    reader.finish().map(|()| config)
+}
 
 /// Flags of `beat`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct BeatArgs {
     #[command(flatten)]
     schedule: ScheduleArgs,
+    /// Taken for compatibility: there is one scheduler, for schedules from code, settings and database alike.
+    #[arg(short = 'S', long = "scheduler", value_name = "CLASS", value_parser = scheduler)]
+    scheduler: Option<String>,
     /// Max seconds to sleep between schedule iterations.
     #[arg(long = "max-interval", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_interval: Option<u64>,
@@ -30,6 +51,57 @@ pub struct EmbeddedArgs {
     pub beat: bool,
     #[command(flatten)]
     schedule: ScheduleArgs,
+    /// Taken for compatibility: there is one scheduler.
+    #[arg(long = "scheduler", value_name = "CLASS", value_parser = scheduler)]
+    scheduler: Option<String>,
+}
+
+/// A beat that runs beside a worker.
+pub struct Embedded {
+    stop: oneshot::Sender<()>,
+    run: JoinHandle<()>,
+}
+
+impl Embedded {
+    /// Starts it. It ends by the signals that end a worker, too: no new tasks while the worker finishes its own.
+    ///
+    /// # Errors
+    /// Signals cannot be listened to.
+    pub fn start(beat: Beat) -> std::io::Result<Self> {
+        let signalled = signalled()?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let run = tokio::spawn(beat.run(async move {
+            tokio::select! {
+                () = signalled => {}
+                _ = stopped => {}
+            }
+        }));
+        Ok(Self { stop, run })
+    }
+
+    /// Ends it, once the worker is gone.
+    pub async fn stop(self) {
+        // It may have ended by a signal before.
+        let _ = self.stop.send(());
+        let _ = tokio::time::timeout(LAST_WORDS, self.run).await;
+    }
+}
+
+/// Ends with the first TERM, INT or QUIT.
+///
+/// # Errors
+/// Signals cannot be listened to.
+pub fn signalled() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    let mut quit = signal(SignalKind::quit())?;
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+            _ = quit.recv() => {}
+        }
+    })
 }
 
 /// Where Celery's beat keeps its state.
@@ -38,9 +110,6 @@ struct ScheduleArgs {
     /// Taken for compatibility: the last runs are kept on the broker, not in a file.
     #[arg(short = 's', long = "schedule", visible_alias = "schedule-filename", value_name = "FILE")]
     schedule: Option<String>,
-    /// Taken for compatibility: there is one scheduler, for schedules from code, settings and database alike.
-    #[arg(short = 'S', long = "scheduler", value_name = "CLASS", value_parser = scheduler)]
-    scheduler: Option<String>,
 }
 
 /// Schedulers by whose name ours may be called: those it stands in for.
@@ -63,12 +132,13 @@ impl BeatArgs {
         let seconds = config.max_interval.as_secs_f64();
         info!(
             "\npetiole beat {} is starting.\n__    -    ... __   -        _\nLocalTime -> {}\nConfiguration ->\n    . broker -> {}\
-             \n    . scheduler -> petiole\n    . state -> {}petiole:beat:* on the broker\n    . timezone -> {}\
+             \n    . scheduler -> petiole\n    . state -> {}{}* on the broker\n    . timezone -> {}\
              \n    . maxinterval -> {} ({seconds}s)\n",
             env!("CARGO_PKG_VERSION"),
             Local::now().format("%Y-%m-%d %H:%M:%S"),
             petiole_redis::redacted(broker_url),
             config.global_keyprefix,
+            config.key_prefix,
             config.time_zone,
             humanize_seconds(seconds),
         );
@@ -77,9 +147,18 @@ impl BeatArgs {
 }
 
 impl EmbeddedArgs {
-    /// Says which flags have no effect.
-    pub fn warn(&self) {
-        self.schedule.warn();
+    /// Is a beat asked for, by `-B` or by `WORKER_BEAT`? Says which flags have no effect.
+    ///
+    /// # Errors
+    /// `WORKER_BEAT` holds neither yes nor no.
+    pub fn wanted(&self) -> Result<bool, SettingsError> {
+        let mut reader = Reader::from_env();
+        let wanted = reader.boolean(&["WORKER_BEAT"], false) || self.beat;
+        reader.finish()?;
+        if wanted {
+            self.schedule.warn();
+        }
+        Ok(wanted)
     }
 }
 

@@ -20,6 +20,9 @@ pub struct BeatConfig {
     pub cron_starting_deadline: Option<TimeDelta>,
     /// `BEAT_LOCK_TIMEOUT`: after so long a silence another beat takes over. Petiole's own.
     pub lock_timeout: Duration,
+    /// `BEAT_KEY_PREFIX`: what the keys of lock and last runs begin with; beats of one prefix stand in for each other.
+    /// Applications with schedules of their own on one Redis need one each. Petiole's own.
+    pub key_prefix: String,
     /// `BEAT_SCHEDULE`: entries as JSON.
     pub schedule: Vec<Entry>,
     /// `TASK_DEFAULT_QUEUE`.
@@ -42,6 +45,7 @@ impl BeatConfig {
             max_interval: seconds(reader, "BEAT_MAX_LOOP_INTERVAL", 300).max(Duration::from_millis(1)),
             cron_starting_deadline: deadline.and_then(|deadline| TimeDelta::from_std(deadline).ok()),
             lock_timeout: seconds(reader, "BEAT_LOCK_TIMEOUT", 15).max(Duration::from_millis(500)),
+            key_prefix: text(reader, "BEAT_KEY_PREFIX").map_or_else(|| "petiole:beat:".into(), |(_, prefix)| prefix),
             schedule: schedule(reader),
             default_queue: text(reader, "TASK_DEFAULT_QUEUE").map_or_else(|| "celery".into(), |(_, queue)| queue),
             global_keyprefix: text(reader, "BROKER_GLOBAL_KEYPREFIX").map(|(_, prefix)| prefix).unwrap_or_default(),
@@ -49,7 +53,7 @@ impl BeatConfig {
     }
 }
 
-/// `TIMEZONE`; without it UTC, or the system's with `ENABLE_UTC=0`.
+/// The application's time zone: `TIMEZONE`; without it UTC, or the system's with `ENABLE_UTC=0`.
 pub fn time_zone(reader: &mut Reader) -> Tz {
     let utc = reader.boolean(&["ENABLE_UTC", "CELERY_ENABLE_UTC"], true);
     let Some((name, zone)) = reader.text(&["TIMEZONE", "CELERY_TIMEZONE"]) else {

@@ -20,7 +20,7 @@ use crate::schedule::{Schedule, ScheduleError, time_zone};
 /// let tidy = Entry::crontab("tidy-at-four", "0 4 * * *", "demo.echo")?.args([json!("tidy")]).expires(3600.0);
 /// # Ok::<(), petiole_beat::ScheduleError>(())
 /// ```
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Entry {
     /// Under which its last run is remembered: its name, unless another is given.
     pub key: String,
@@ -34,6 +34,14 @@ pub struct Entry {
     pub active_since: Option<DateTime<Utc>>,
     /// What is known of its runs where nothing else remembers them.
     pub ran: Option<Ran>,
+}
+
+/// Entries are the same when what can be edited is the same; runs do not count.
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        let editable = |entry: &Self| (entry.key.clone(), entry.name.clone(), entry.active_since);
+        editable(self) == editable(other) && self.schedule == other.schedule && self.task == other.task
+    }
 }
 
 /// How often and when something ran.

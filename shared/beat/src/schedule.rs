@@ -24,7 +24,7 @@ pub enum ScheduleError {
     #[error("interval {0}")]
     Interval(String),
     /// A time zone that nobody knows.
-    #[error("timezone {0:?} is not in the time zone database")]
+    #[error("timezone {0:?} is not in the time zone database; a name such as Europe/Berlin is")]
     Zone(String),
     /// Another kind of schedule.
     #[error("{0}")]
@@ -58,6 +58,22 @@ pub enum Due {
 }
 
 impl Schedule {
+    /// A crontab's line, on the clock of the time zone of this name.
+    ///
+    /// # Errors
+    /// [`ScheduleError::Crontab`], [`ScheduleError::Zone`].
+    pub fn crontab(line: &str, zone: Option<&str>) -> Result<Self, ScheduleError> {
+        Ok(Self::Crontab(Crontab::from_line(line)?, zone.map(time_zone).transpose()?))
+    }
+
+    /// Every so many seconds, see [`Interval::new`].
+    ///
+    /// # Errors
+    /// [`ScheduleError::Interval`].
+    pub fn interval(seconds: f64, relative: bool) -> Result<Self, ScheduleError> {
+        Interval::new(seconds, relative).map(Self::Interval)
+    }
+
     /// The first time after `after`; none: there is none within forty years.
     pub fn next_after(&self, after: DateTime<Utc>, zone: Tz) -> Option<DateTime<Utc>> {
         match self {

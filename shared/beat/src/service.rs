@@ -68,16 +68,13 @@ impl Beat {
     pub async fn run(self, stop: impl Future<Output = ()>) {
         info!("beat: Starting...");
         debug!("beat: Ticking with max interval->{}", humanize_seconds(self.config.max_interval.as_secs_f64()));
-        let store = Store::new(self.client, self.config.lock_timeout);
+        let store = Store::new(self.client, &self.config.key_prefix, self.config.lock_timeout);
         let sources = Arc::new(Sources::new(self.fixed, self.sources));
-        let (sender, loaded) = watch::channel(Loaded::default());
         let background = {
             let (watching, telling) = (Arc::clone(&sources), Arc::clone(&sources));
-            [
-                tokio::spawn(async move { watching.watch(&sender).await }),
-                tokio::spawn(async move { telling.tell().await }),
-            ]
+            [tokio::spawn(async move { watching.watch().await }), tokio::spawn(async move { telling.tell().await })]
         };
+        let loaded = sources.loaded();
         Service { config: &self.config, store: &store, sources: &sources, loaded }.run(pin!(stop)).await;
         info!("beat: Shutting down...");
         background.iter().for_each(tokio::task::JoinHandle::abort);
@@ -104,6 +101,7 @@ impl Service<'_> {
                         info!("beat: The active beat is gone, taking over.");
                     }
                     (waiting, away) = (false, false);
+                    self.sources.wake();
                     match self.active(&token, &mut scheduler, &mut stop).await {
                         End::Stopped => {
                             let released = tokio::time::timeout(LAST_WORDS, self.store.release(&token)).await;
@@ -118,6 +116,7 @@ impl Service<'_> {
                 Ok(Lease::Other(left)) => {
                     if !waiting {
                         info!("beat: Another beat is active, waiting.");
+                        self.sources.rest();
                     }
                     (waiting, away) = (true, false);
                     left.clamp(Duration::from_millis(10), LOOK_EVERY)
@@ -182,13 +181,8 @@ impl Service<'_> {
             };
             tokio::select! {
                 () = tokio::time::sleep(rest) => {}
-                changed = self.loaded.changed() => {
-                    load = true;
-                    if changed.is_err() {
-                        // Sources are watched as long as there is a beat.
-                        return End::Stopped;
-                    }
-                }
+                // The sender lives as long as the sources.
+                _ = self.loaded.changed() => load = true,
                 () = &mut *stop => return End::Stopped,
             }
         }

@@ -53,23 +53,59 @@ pub(crate) struct Loaded {
 pub(crate) struct Sources {
     fixed: Vec<Entry>,
     sources: Vec<Arc<dyn Source>>,
+    active: watch::Sender<bool>,
+    loaded: watch::Sender<Loaded>,
     runs: Mutex<BTreeMap<String, Ran>>,
     to_tell: Notify,
 }
 
 impl Sources {
     pub(crate) fn new(fixed: Vec<Entry>, sources: Vec<Arc<dyn Source>>) -> Self {
-        Self { fixed, sources, runs: Mutex::default(), to_tell: Notify::new() }
+        let new = Self {
+            fixed,
+            sources,
+            active: watch::Sender::new(false),
+            loaded: watch::Sender::new(Loaded::default()),
+            runs: Mutex::default(),
+            to_tell: Notify::new(),
+        };
+        new.rest();
+        new
+    }
+
+    /// What there is, as it changes.
+    pub(crate) fn loaded(&self) -> watch::Receiver<Loaded> {
+        self.loaded.subscribe()
+    }
+
+    /// From now on the sources are asked.
+    pub(crate) fn wake(&self) {
+        self.active.send_if_modified(|active| !std::mem::replace(active, true));
+    }
+
+    /// From now on the sources are not asked, and what they said is forgotten: it will be old.
+    pub(crate) fn rest(&self) {
+        self.active.send_replace(false);
+        self.loaded.send_replace(self.merged(&vec![None; self.sources.len()]));
+    }
+
+    /// Asks the sources while there is somebody to send what they say.
+    pub(crate) async fn watch(&self) {
+        let mut active = self.active.subscribe();
+        while active.wait_for(|active| *active).await.is_ok() {
+            tokio::select! {
+                () = self.ask() => {}
+                _ = active.wait_for(|active| !*active) => {}
+            }
+        }
     }
 
     /// Asks the sources, for ever.
-    pub(crate) async fn watch(&self, loaded: &watch::Sender<Loaded>) {
+    async fn ask(&self) {
         let mut answers: Vec<Option<Vec<Entry>>> = vec![None; self.sources.len()];
         let mut failing = vec![false; self.sources.len()];
-        let mut before: Option<Vec<Option<Vec<Entry>>>> = None;
-        // What needs no asking does not wait for the others.
-        loaded.send_replace(self.merged(&answers));
         loop {
+            let before = answers.clone();
             for (at, source) in self.sources.iter().enumerate() {
                 let answer = tokio::time::timeout(PATIENCE, source.entries()).await;
                 match answer.unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}").into())) {
@@ -84,12 +120,11 @@ impl Sources {
                     Err(_) => {}
                 }
             }
-            if before.as_ref() != Some(&answers) {
-                if before.is_some() {
+            if before != answers {
+                if before.iter().all(Option::is_some) {
                     info!("beat: Schedule changed.");
                 }
-                before = Some(answers.clone());
-                loaded.send_replace(self.merged(&answers));
+                self.loaded.send_replace(self.merged(&answers));
             }
             tokio::time::sleep(ASK_EVERY).await;
         }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use petiole_client::{Client, ClientError};
 use petiole_protocol::TaskMessage;
 use petiole_redis::RedisError;
+use petiole_redis::keys::binding_member;
+use petiole_redis::queues::sent_queues;
 use redis::{Script, ScriptInvocation};
 use serde_json::json;
 use uuid::Uuid;
@@ -57,17 +59,18 @@ pub(crate) struct Sending<'a> {
 /// The lock and the last runs.
 pub(crate) struct Store {
     client: Client,
+    prefix: String,
     owner: String,
     ttl: Duration,
 }
 
 impl Store {
-    pub(crate) fn new(client: Client, ttl: Duration) -> Self {
-        Self { client, owner: Uuid::new_v4().to_string(), ttl }
+    pub(crate) fn new(client: Client, prefix: &str, ttl: Duration) -> Self {
+        Self { client, prefix: prefix.to_owned(), owner: Uuid::new_v4().to_string(), ttl }
     }
 
     fn key(&self, name: &str) -> String {
-        self.client.broker().keys().key(&format!("petiole:beat:{name}"))
+        self.client.broker().keys().key(&format!("{}{name}", self.prefix))
     }
 
     /// Takes the lock or renews it.
@@ -133,8 +136,11 @@ impl Store {
         let mut call = SEND.prepare_invoke();
         call.key(self.key("lock")).key(self.key("entries"));
         call.key(keys.list(queue, message.properties.priority)).key(keys.sent(&message.id));
+        // The queue becomes known to whoever lists queues.
+        call.key(keys.binding(queue)).key(sent_queues(keys));
         call.arg(token).arg(millis(self.ttl)).arg(sending.key).arg(sending.before).arg(sending.after).arg(text);
         call.arg(json!({"name": message.task, "queue": queue}).to_string()).arg(REMEMBERED.as_secs());
+        call.arg(binding_member(queue, "", queue)).arg(*queue);
         let answer: String = self.invoke(&call).await?;
         Ok(match answer.as_str() {
             "sent" => Sent::Done,
@@ -163,7 +169,7 @@ mod tests {
         let mut config = ClientConfig::new(&url, &url);
         config.global_keyprefix = format!("test:{}:", Uuid::new_v4());
         let client = Client::new(config).unwrap();
-        [(); 2].map(|()| Store::new(client.clone(), Duration::from_millis(ttl)))
+        [(); 2].map(|()| Store::new(client.clone(), "beat:", Duration::from_millis(ttl)))
     }
 
     async fn held(store: &Store) -> String {

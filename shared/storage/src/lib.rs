@@ -8,6 +8,7 @@
 //! | `search` | passages by meaning, by words, by both |
 //! | `outbox` | messages that must reach the broker, stored with the row that caused them |
 //! | `jsonb` | JSON as PostgreSQL can keep it |
+//! | `schedules` | periodic tasks, for whoever sends them |
 //! | `idempotency` | keys by which a repeated request gets its first answer |
 //! | `embedding_model` | which model made the vectors |
 //!
@@ -25,6 +26,7 @@ mod idempotency;
 mod jsonb;
 mod migration;
 mod outbox;
+mod schedules;
 mod search;
 mod storage;
 
@@ -36,5 +38,6 @@ pub use error::{Result, StorageError};
 pub use events::{CreatedEvent, Event, EventFilter, EventState, NewEvent};
 pub use idempotency::{IdempotencyKey, request_hash};
 pub use outbox::{NewOutboxMessage, OutboxBacklog, OutboxListener, OutboxMessage, Relayed};
+pub use schedules::{NewSchedule, Schedule, ScheduleFilter, ScheduleRun, ScheduleTimes};
 pub use search::{Hit, SearchMode, SearchQuery};
 pub use storage::{PoolUse, Storage};

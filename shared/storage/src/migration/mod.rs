@@ -7,10 +7,13 @@ pub(crate) struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(Sql {
-            name: "m0001_events_documents_outbox",
-            up: include_str!("m0001_events_documents_outbox.sql"),
-        })]
+        vec![
+            Box::new(Sql {
+                name: "m0001_events_documents_outbox",
+                up: include_str!("m0001_events_documents_outbox.sql"),
+            }),
+            Box::new(Sql { name: "m0002_schedules", up: include_str!("m0002_schedules.sql") }),
+        ]
     }
 }
 

@@ -6,5 +6,6 @@ mod database;
 mod documents;
 mod events;
 mod outbox;
+mod schedules;
 mod schema;
 mod search;
