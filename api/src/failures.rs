@@ -56,6 +56,8 @@ statuses! {
     CreateOnce = [400, 401, 403, 409, 413, 415, 422, 503];
     /// A task to be sent: it may be one that is unknown.
     SendTask = [400, 401, 403, 404, 413, 415, 422, 503];
+    /// Something with a name of its own about a task: either may be one that does not do.
+    NamedTask = [400, 401, 403, 404, 409, 413, 415, 422, 503];
 }
 
 impl<S, E: Into<Problem>> From<E> for Failure<S> {

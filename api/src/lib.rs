@@ -33,6 +33,7 @@ mod recent;
 pub mod relay;
 pub mod request_id;
 pub mod routes;
+mod schedules;
 mod schema_check;
 mod spec;
 pub mod state;

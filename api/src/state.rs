@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use petiole_ai::{Embedder, embedder_from};
+use petiole_beat::{Tz, configured_time_zone};
 use petiole_client::queues::Queues;
 use petiole_client::{Client, ClientConfig};
-use petiole_settings::Settings;
+use petiole_settings::{Reader, Settings};
 use petiole_storage::Storage;
 use secrecy::ExposeSecret;
 use tokio::sync::Mutex;
@@ -37,6 +38,8 @@ pub struct State {
     pub(crate) tasks: Arc<TaskNames>,
     pub(crate) queues: Arc<Queues>,
     pub(crate) recent: Arc<Recent>,
+    /// The application's clock on the wall.
+    pub(crate) time_zone: Tz,
     /// What is counted.
     pub(crate) metrics: Metrics,
     embedder: Result<Arc<dyn Embedder>, String>,
@@ -67,8 +70,12 @@ impl State {
         if let Err(error) = &embedder {
             tracing::warn!(error, "searching by meaning will not work");
         }
+        let mut reader = Reader::from_env();
+        let time_zone = configured_time_zone(&mut reader);
+        reader.finish()?;
         Ok(Self {
             storage,
+            time_zone,
             keys: Keys::new(&settings.api.keys),
             limits: Limits {
                 body: settings.api.body_limit,

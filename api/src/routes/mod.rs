@@ -6,6 +6,7 @@ pub(crate) mod health;
 pub(crate) mod metrics;
 pub(crate) mod queues;
 pub(crate) mod recent_tasks;
+pub(crate) mod schedules;
 pub(crate) mod search;
 pub(crate) mod task_stream;
 pub(crate) mod tasks;
@@ -24,6 +25,7 @@ pub(crate) type Operations = (
     task_stream::TaskStream,
     recent_tasks::RecentTasks,
     workflows::Workflows,
+    schedules::Schedules,
     workers::Workers,
     queues::Queues,
     metrics::MetricsPage,
@@ -45,6 +47,8 @@ pub(crate) enum Group {
     Tasks,
     /// Tasks that depend on each other: chains, groups, chords.
     Workflows,
+    /// Tasks that are sent again and again.
+    Schedules,
     /// Who works, and what waits to be worked on.
     Workers,
 }

@@ -12,6 +12,7 @@ mod keys;
 mod metrics;
 mod queues;
 mod redis_away;
+mod schedules;
 mod server;
 mod tasks;
 mod workflows;
