@@ -78,6 +78,9 @@ class Stack:
     def close(self):
         """Stops, and raises if anything still runs."""
 
+    def worker_program(self):
+        """The path of the worker's program, where the tests may start more of it."""
+
     def kill_worker(self, pid):
         """kill -9."""
         os.kill(pid, signal.SIGKILL)
@@ -131,6 +134,9 @@ class NativeStack(Stack):
         output = self.log.read_bytes()[begun:].decode("utf-8", "replace")
         assert done.returncode == 0, f"docker/{name} ended with {done.returncode}:\n{output[-4000:]}"
         return output
+
+    def worker_program(self):
+        return str(self.folder / "docker/.data/bin/worker")
 
     def start(self, env=None):
         # The first start of a machine builds everything.
@@ -242,6 +248,9 @@ class WorkerStack(Stack):
                 except subprocess.TimeoutExpired:
                     os.killpg(one.pid, signal.SIGKILL)
                     one.wait()
+
+    def worker_program(self):
+        return None if self.is_reference else self.command[0]
 
     def kill_worker(self, pid):
         # The pool's processes must not go on with their tasks.
