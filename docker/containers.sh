@@ -5,8 +5,9 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 
 usage() {
   cat <<'HELP'
-usage: docker/containers.sh start [development|staging|production]
-       docker/containers.sh stop | status | logs [SERVICE…] [--follow] [--no-color] [--since TIME]
+usage: docker/containers.sh start [development|staging|production] [--scale SERVICE=N] [--no-build]
+       docker/containers.sh stop [--volumes] | status | logs [SERVICE…] [--follow] [--no-color] [--since TIME] [--tail N]
+       docker/containers.sh compose ARGUMENT…     docker compose, with the files and settings of what runs
 
 docker/start.sh, stop.sh, status.sh and logs.sh call this when the stack runs in containers.
 Compose's own settings (COMPOSE_PROJECT_NAME, DOCKER_HOST) are respected; the project is called petiole.
@@ -15,39 +16,13 @@ HELP
 
 # shellcheck source=lib/settings.sh
 . "$ROOT/docker/lib/settings.sh"
+# shellcheck source=lib/containers.sh
+. "$ROOT/docker/lib/containers.sh"
 
-STATE=$DATA/compose
-
-# write_application_env: every setting of the application that is set here, for the containers of API and worker
-write_application_env() {
-  local name value
-  (
-    umask 077
-    while IFS= read -r -d '' name; do
-      value=${name#*=} name=${name%%=*}
-      # Addresses and places are the containers' own.
-      case $name in
-        API_HOST | API_PORT | MODEL_DIR | POSTGRES_* | REDIS_*) continue ;;
-      esac
-      # So is localhost: an address on it is the published port of this very stack.
-      case $name in
-        BROKER_URL | RESULT_BACKEND | DATABASE_URL) ! [[ $value =~ (@|//)(127\.0\.0\.1|localhost)[:/] ]] || continue ;;
-      esac
-      case $value in *"'"* | *$'\n'*) die "$name holds a quote or a new line, which cannot be given to a container" ;; esac
-      printf "%s='%s'\n" "$name" "$value"
-    done < <(settings_in_environment) >"$DATA/application.env"
-  )
-}
-
-prepare() {
-  load_settings
-  export REDIS_PASSWORD_QUOTED
-  REDIS_PASSWORD_QUOTED=$(quote_url "$REDIS_PASSWORD")
-  write_application_env
-}
+port_is_taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 check_ports() {
-  local pairs=() pair variable service
+  local pairs=() pair variable taken=no
   case $APP_ENV in
     development) pairs=(POSTGRES_PORT:database REDIS_PORT:redis API_PORT:api FLOWER_PORT:flower) ;;
     staging) pairs=(API_PORT:api FLOWER_PORT:flower) ;;
@@ -56,37 +31,32 @@ check_ports() {
       pairs=(HTTP_PORT:caddy HTTPS_PORT:caddy)
       ;;
   esac
-  local wanted=()
   for pair in "${pairs[@]}"; do
-    variable=${pair%%:*} service=${pair#*:}
+    variable=${pair%%:*}
     # What already runs here keeps its port.
-    [ -z "$(compose ps -q --status running "$service" 2>/dev/null)" ] || continue
-    wanted+=("$variable=${!variable}")
+    [ -z "$(compose ps -q --status running "${pair#*:}" 2>/dev/null)" ] || continue
+    if port_is_taken "${!variable}"; then
+      warn "error: port ${!variable} ($variable) is taken by another program; end it, or set $variable in the environment or in docker/.env"
+      taken=yes
+    fi
   done
-  [ ${#wanted[@]} = 0 ] || CHECK_FOR_ENGINE=1 python3 "$ROOT/docker/lib/check.py" ports "${wanted[@]}" || exit 1
-}
-
-# ready: the API is, with its database, Redis and a worker, asked inside its container
-ready() { compose exec -T api healthcheck http 8080 /ready </dev/null >/dev/null 2>&1; }
-
-failed() {
-  local service
-  warn "error: the stack did not become healthy. Its services:"
-  compose ps -a --format 'table {{.Service}}\t{{.Status}}' >&2 || true
-  for service in $(compose ps -a --format '{{.Service}} {{.Health}}' | awk '$2 != "healthy" { print $1 }' | sort -u); do
-    warn ""
-    warn "The last lines of $service:"
-    compose logs --no-color --no-log-prefix --tail 25 "$service" >&2 || true
-  done
-  exit 1
+  [ "$taken" = no ] || exit 1
 }
 
 start() {
-  local until before
-  choose_environment "${1:-}"
-  mkdir -p "$DATA" "$DATA/logs" "$DATA/run"
-  exec 9>"$DATA/lock"
-  flock -n 9 || { say "Another start or stop is under way in this checkout; waiting for it."; flock -w 3600 9 || die "it did not end"; }
+  local environment='' build=yes scale=() before
+  while [ $# -gt 0 ]; do
+    case $1 in
+      --scale) [[ ${2:-} =~ ^(api|worker)=[1-9][0-9]*$ ]] || die "--scale wants api=N or worker=N"; scale+=(--scale "$2"); shift ;;
+      --scale=*) [[ ${1#*=} =~ ^(api|worker)=[1-9][0-9]*$ ]] || die "--scale wants api=N or worker=N"; scale+=("$1") ;;
+      --no-build) build=no ;;
+      -*) usage >&2; exit 2 ;;
+      *) [ -z "$environment" ] || { usage >&2; exit 2; }; environment=$1 ;;
+    esac
+    shift
+  done
+  choose_environment "$environment"
+  lock
   make_secrets
   prepare
   check_ports
@@ -95,10 +65,19 @@ start() {
   [ "$before" = "$APP_ENV" ] || APP_ENV=$before compose down --remove-orphans 9>&-
   printf '%s\n' "$APP_ENV" >"$STATE"
   say "Starting the $APP_ENV stack in containers; the first time takes minutes."
-  if [ "$APP_ENV" = development ]; then compose build api 9>&-; else compose build 9>&-; fi </dev/null
-  compose up -d --wait --wait-timeout "${START_TIMEOUT:-2400}" --remove-orphans </dev/null 9>&- || failed
-  until=$((SECONDS + 120))
-  until ready; do [ "$SECONDS" -lt "$until" ] || failed; sleep 1; done
+  if [ "$build" = yes ]; then build_images; fi
+  up database redis
+  settle_database
+  [ "$APP_ENV" = development ] || migrate
+  # A number of replicas belongs to the step that starts the service.
+  up "${scale[@]}" api
+  up "${scale[@]}" worker
+  up --remove-orphans "${scale[@]}"
+  wait_ready
+  urls
+}
+
+urls() {
   say ""
   say "Petiole runs ($APP_ENV, in containers):"
   case $APP_ENV in
@@ -114,40 +93,71 @@ start() {
       ;;
     production)
       say "  API        https://${SITE_ADDRESS:-localhost}:$HTTPS_PORT        keys: API_KEYS in docker/.env"
-      say "  Flower, PostgreSQL and Redis are reached from inside only."
+      say "  Flower     https://${SITE_ADDRESS:-localhost}:$HTTPS_PORT/flower/        password: FLOWER_BASIC_AUTH in docker/.env"
+      say "  PostgreSQL and Redis are reached from inside only."
       ;;
   esac
   say "Logs: docker/logs.sh   State: docker/status.sh   Stop: docker/stop.sh"
 }
 
-# known: the environment that runs
-known() {
-  choose_environment "$(cat "$STATE" 2>/dev/null || echo "${APP_ENV:-development}")"
-  [ -f "$SECRETS" ] || die "docker/.env is missing; docker/start.sh makes it"
-  prepare
+stop() {
+  local volumes
+  known
+  # Each service has its own time to end (stop_grace_period).
+  compose down --remove-orphans </dev/null
+  rm -rf "$STATE" "$DATA/application.env" "$DATA/secrets"
+  [ "${1:-}" = --volumes ] || { say "Stopped. The data is kept in Docker's volumes."; return; }
+  mapfile -t volumes < <(docker volume ls -q --filter "label=com.docker.compose.project=$PROJECT")
+  [ ${#volumes[@]} = 0 ] || docker volume rm "${volumes[@]}" >/dev/null
+  say "Stopped, and deleted ${#volumes[@]} volumes of the project $PROJECT."
+}
+
+status() {
+  known
+  compose ps -a --format 'table {{.Name}}\t{{.Service}}\t{{.Status}}\t{{.Ports}}'
+  [ -z "$(ill)" ] || { say "Not healthy: $(ill | cut -d' ' -f1 | sort -u | tr '\n' ' ')"; return 1; }
+  ready || { say "The API is not ready."; return 1; }
+}
+
+# logs: one line a time, the older first; each service has its colour
+logs() {
+  local follow=no color=yes arguments=() services=() paint='' number=0 service
+  while [ $# -gt 0 ]; do
+    case $1 in
+      -f | --follow) follow=yes ;;
+      --no-color) color=no ;;
+      --since | --tail) [ $# -gt 1 ] || die "$1 wants a value"; arguments+=("$1" "$2"); shift ;;
+      --since=* | --tail=*) arguments+=("$1") ;;
+      -*) die "unknown option $1; docker/logs.sh --help" ;;
+      *) services+=("$1") ;;
+    esac
+    shift
+  done
+  known
+  for service in "${services[@]}"; do
+    compose config --services | grep -qxF -- "$service" || die "unknown service '$service'; there are $(compose config --services | sort | tr '\n' ' ')"
+  done
+  [ -t 1 ] && [ -z "${NO_COLOR:-}" ] || color=no
+  [ "$follow" = no ] || arguments+=(--follow)
+  if [ "$color" = yes ]; then
+    for service in $(compose config --services | sort); do
+      paint+="s/^($service-[0-9]+ *\\|)/\\x1b[$((31 + number % 6))m\\1\\x1b[0m/;"
+      number=$((number + 1))
+    done
+  else
+    # Nor the colours that the programs themselves write.
+    paint='s/\x1b\[[0-9;]*m//g;'
+  fi
+  compose logs --no-color --timestamps "${arguments[@]}" "${services[@]}" 2>&1 </dev/null |
+    if [ "$follow" = yes ]; then sed -uE "$paint"; else LC_ALL=C sort -s -t '|' -k 2.2,2.31 | sed -E "$paint"; fi
 }
 
 case ${1:-} in
-  start) start "${2:-}" ;;
-  stop)
-    known
-    compose down --remove-orphans --timeout 60 </dev/null
-    rm -f "$STATE" "$DATA/application.env"
-    say "Stopped. The data is kept in Docker's volumes."
-    ;;
-  status)
-    known
-    compose ps -a --format 'table {{.Service}}\t{{.Status}}\t{{.Ports}}'
-    ready || { say "The API is not ready."; exit 1; }
-    [ -z "$(compose ps -a --format '{{.Health}}' | grep -vx healthy || true)" ]
-    ;;
-  logs)
-    shift
-    known
-    arguments=(--timestamps)
-    [ -t 1 ] && [ -z "${NO_COLOR:-}" ] || arguments+=(--no-color)
-    compose logs "${arguments[@]}" "$@"
-    ;;
+  start) shift; start "$@" ;;
+  stop) lock; stop "${2:-}" ;;
+  status) status ;;
+  logs) shift; logs "$@" ;;
+  compose) shift; known; compose "$@" ;;
   -h | --help) usage ;;
   *) usage >&2; exit 2 ;;
 esac

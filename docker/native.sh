@@ -6,10 +6,10 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 usage() {
   cat <<'HELP'
 usage: docker/native.sh start [development|staging|production]
-       docker/native.sh stop | status | logs [SERVICE…] [--follow] [--no-color] [--since TIME]
+       docker/native.sh stop [--volumes] | status | logs [SERVICE…] [--follow] [--no-color] [--since TIME]
 
   start    builds what changed, starts what does not run, waits until all of it is healthy
-  stop     ends all of it; data stays
+  stop     ends all of it; data stays, unless --volumes is given
   status   what runs; 0 only when everything does
   logs     what the services wrote, in one view
 
@@ -169,7 +169,10 @@ stop() {
   redis_stop || failures=1
   postgres_stop || failures=1
   [ "$failures" = 0 ] || die "not everything could be ended"
-  say "Stopped. The data is kept in docker/.data."
+  [ "${1:-}" = --volumes ] || { say "Stopped. The data is kept in docker/.data."; return; }
+  postgres_home
+  rm -rf "$POSTGRES_HOME" "$DATA/redis" "$DATA/flower"
+  say "Stopped, and deleted the data of PostgreSQL and Redis."
 }
 
 status() {
@@ -215,7 +218,7 @@ running() {
 
 case ${1:-} in
   start) start "${2:-}" ;;
-  stop) stop ;;
+  stop) stop "${2:-}" ;;
   status) status ;;
   running) running ;;
   logs) shift; exec python3 "$ROOT/docker/lib/logs.py" "$LOGS" "$@" ;;

@@ -8,8 +8,8 @@ program=${1:?usage: watch-and-run PROGRAM}
 own=/programs/$program
 child='' compiler=''
 
-# What a build depends on: names, times and sizes.
-look() { find Cargo.toml Cargo.lock api worker shared -path '*/target' -prune -o -type f -not -name '*~' -printf '%p %T@ %s\n' 2>/dev/null | sort | sha256sum; }
+# What the program is built from, its own folder and what is shared: names, times and sizes.
+look() { find Cargo.toml Cargo.lock "$program" shared -path '*/target' -prune -o -type f -not -name '*~' -printf '%p %T@ %s\n' 2>/dev/null | sort | sha256sum; }
 
 stop() {
   [ -n "$child" ] || return 0

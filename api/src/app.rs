@@ -54,7 +54,7 @@ pub async fn serve<A: Acceptor + 'static>(
     let prepared = tokio::spawn(ended.clone().run_until_cancelled_owned({
         let state = state.clone();
         async move {
-            prepare(state).await?;
+            prepare(&state).await?;
             // without a receiver the service is ending
             let _ = ready.send(());
             anyhow::Ok(())
@@ -106,10 +106,13 @@ pub async fn serve<A: Acceptor + 'static>(
 }
 
 /// Brings the schema up to date and declares the embedding model, as soon as PostgreSQL is there.
-async fn prepare(state: State) -> anyhow::Result<()> {
+///
+/// # Errors
+/// A migration failed, or the database holds the vectors of another model.
+pub async fn prepare(state: &State) -> anyhow::Result<()> {
     let mut pause = Duration::from_millis(200);
     loop {
-        match prepare_once(&state).await {
+        match prepare_once(state).await {
             Ok(()) => {
                 tracing::info!("the database is ready");
                 break;

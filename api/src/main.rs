@@ -1,15 +1,41 @@
 //! The program `api`.
 
+use std::time::Duration;
+
 use anyhow::Context;
+use clap::Parser;
 use petiole_api::{app, state::State};
 use petiole_settings::{Settings, telemetry};
 use poem::listener::{Listener, TcpListener};
 use tokio::signal::unix::{SignalKind, signal};
 
+/// How long a migration may take, with the wait for PostgreSQL.
+const MIGRATION: Duration = Duration::from_secs(600);
+
+/// HTTP API that enqueues Celery messages. Settings come from the environment.
+#[derive(Parser)]
+#[command(name = "api", version, about)]
+struct Cli {
+    /// Bring the database's schema up to date and exit. The service does so itself at its start.
+    #[arg(long)]
+    migrate: bool,
+}
+
 fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
     let settings = Settings::load()?;
     telemetry::init(&settings.log);
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?.block_on(run(settings))
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("no runtime")?
+        .block_on(async { if cli.migrate { migrate(&settings).await } else { run(settings).await } })
+}
+
+async fn migrate(settings: &Settings) -> anyhow::Result<()> {
+    let state = State::new(settings).await?;
+    tokio::time::timeout(MIGRATION, app::prepare(&state)).await.context("PostgreSQL did not answer in time")??;
+    Ok(())
 }
 
 async fn run(settings: Settings) -> anyhow::Result<()> {

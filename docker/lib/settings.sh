@@ -12,8 +12,10 @@ SECRETS=$ROOT/docker/.env
 
 # Names of settings that the API and the worker read. A change of one of them is a reason to start them anew.
 SETTINGS='^(TIMEZONE|RUST_LOG|RUST_BACKTRACE|(ACCEPT|AI|ALLOWED|API|APP|BEAT|BROKER|CACHE|CELERY|CHUNK|CONTROL|DATABASE|EMBEDDING|ENABLE|EVENT|GLOBAL|LANGUAGE|LOG|MODEL|OPENAI|OUTBOX|POSTGRES|REDIS|REDBEAT|RESULT|SEARCH|SECURITY|TASK|VISIBILITY|WORKER)_[A-Z0-9_]+)='
-# What a client of the stack may have in its environment, and the programs do not read.
-CLIENTS='^(API_URL|API_KEY)='
+# What a client of the stack may have in its environment, or what is for the scripts alone: the programs do not read it.
+CLIENTS='^(API_URL|API_KEY|POSTGRES_ADMIN_PASSWORD|(API|WORKER|DATABASE|REDIS)_(CPUS|MEMORY|PIDS|REPLICAS|IMAGE|STOP_GRACE))='
+# What must not be seen by others. Each may be given as a file: NAME_FILE holds its path.
+SECRET_NAMES=(POSTGRES_PASSWORD POSTGRES_ADMIN_PASSWORD REDIS_PASSWORD API_KEYS FLOWER_BASIC_AUTH OPENAI_API_KEY)
 # The settings that are in the environment, each NAME=VALUE ended by a zero byte
 settings_in_environment() { env -0 | { grep -zE "$SETTINGS" || true; } | { grep -zvE "$CLIENTS" || true; } | sort -z; }
 
@@ -74,22 +76,30 @@ set_secret() {
   mv -f "$new" "$SECRETS"
 }
 
-# make_secrets: docker/.env with random passwords, when there is none
+# chosen NAME: somebody set NAME or NAME_FILE, in the environment or in docker/.env, be it to nothing
+chosen() {
+  local file=${1}_FILE
+  [ -n "${!1:-}" ] || [ -n "${!file:-}" ] || grep -qE "^[[:space:]]*(export )?$1(_FILE)?=" "$SECRETS"
+}
+
+# make_secrets: docker/.env with random passwords, when there is none; what nobody has chosen is made
 make_secrets() {
+  local name
   if [ ! -f "$SECRETS" ]; then
     (umask 077; cp "$ROOT/docker/.env.example" "$SECRETS")
     chmod 600 "$SECRETS"
-    set_secret POSTGRES_PASSWORD "$(random_word)"
-    set_secret REDIS_PASSWORD "$(random_word)"
+    for name in POSTGRES_PASSWORD POSTGRES_ADMIN_PASSWORD REDIS_PASSWORD; do set_secret "$name" "$(random_word)"; done
     say "Made docker/.env with random passwords."
   fi
+  # What an earlier version did not have, or what somebody took out
+  for name in POSTGRES_PASSWORD POSTGRES_ADMIN_PASSWORD REDIS_PASSWORD; do chosen "$name" || set_secret "$name" "$(random_word)"; done
   # Outside development nothing is open: what protects the API and Flower is made when nobody chose it.
   [ "$APP_ENV" != development ] || return 0
-  if [ -z "${API_KEYS:-}" ] && ! grep -qE '^API_KEYS=.' "$SECRETS"; then
+  if ! chosen API_KEYS; then
     set_secret API_KEYS "$(random_word)"
     say "Added a random API_KEYS to docker/.env."
   fi
-  if [ -z "${FLOWER_BASIC_AUTH:-}" ] && ! grep -qE '^FLOWER_BASIC_AUTH=.' "$SECRETS"; then
+  if ! chosen FLOWER_BASIC_AUTH; then
     set_secret FLOWER_BASIC_AUTH "flower:$(random_word)"
     say "Added a random FLOWER_BASIC_AUTH to docker/.env."
   fi
@@ -118,22 +128,74 @@ load_settings() {
   done
   export POSTGRES_USER=${POSTGRES_USER:-petiole}
   export POSTGRES_DB=${POSTGRES_DB:-petiole}
+  load_secret_files
+  if [ "$APP_ENV" != development ]; then
+    check_secrets
+    return
+  fi
   for name in POSTGRES_PASSWORD REDIS_PASSWORD; do
     [ -n "${!name:-}" ] || die "$name is empty; set it in docker/.env (or delete docker/.env: the next start makes a new one)"
     export "${name?}"
   done
-  [ "$APP_ENV" = development ] || check_secrets
 }
 
-# check_secrets: outside development no secret may be short or well known
-check_secrets() {
-  local name value weak=()
-  for name in POSTGRES_PASSWORD REDIS_PASSWORD API_KEYS FLOWER_BASIC_AUTH; do
-    value=${!name:-}
-    [ "$name" != FLOWER_BASIC_AUTH ] || value=${value#*:}
-    if [ ${#value} -lt 12 ] || grep -qiE 'change.?(me|this|it)|replace.?(me|this)|placeholder|example|your.?(pass|secret|key)' <<<"$value"; then weak+=("$name"); fi
+# load_secret_files: each NAME_FILE becomes NAME
+load_secret_files() {
+  local name file
+  for name in "${SECRET_NAMES[@]}"; do
+    file=${name}_FILE
+    [ -n "${!file:-}" ] || continue
+    [ -z "${!name:-}" ] || die "$name and $file are both set: only one of the two can count"
+    [ -r "${!file}" ] && [ -f "${!file}" ] || die "$file is '${!file}', which is no file that can be read"
+    export "$name=$(cat "${!file}")"
+    [ -n "${!name}" ] || die "$file is '${!file}', which is empty"
+    unset "$file"
   done
-  [ ${#weak[@]} = 0 ] || die "$APP_ENV needs random secrets of at least 12 characters; too weak: ${weak[*]}. Set them in docker/.env"
+}
+
+# weakness VALUE SHORTEST: why that is no secret; nothing when it is one
+weakness() {
+  local plain kinds
+  plain=$(tr -cd '[:alnum:]' <<<"$1" | tr '[:upper:]' '[:lower:]')
+  kinds=$(fold -w1 <<<"$1" | sort -u | wc -l)
+  if [ -z "$1" ]; then echo "is empty"
+  elif grep -qE 'changeme|changethis|changeit|replaceme|replacethis|placeholder|example|yourpassword|yoursecret|yourkey' <<<"$plain" ||
+    grep -qxE '(password|passw0rd|secret|admin|root|postgres|redis|petiole|flower|guest|default)[0-9]*' <<<"$plain"; then echo "is a well-known word"
+  elif [ "${#1}" -lt "$2" ]; then echo "has ${#1} characters; at least $2 are needed"
+  elif [ "$kinds" -lt 5 ]; then echo "is a few characters repeated"
+  fi
+}
+
+# check_secrets: outside development no secret may be empty, short or well known; all that are are named
+check_secrets() {
+  local name why entry entries weak=()
+  for name in POSTGRES_PASSWORD POSTGRES_ADMIN_PASSWORD REDIS_PASSWORD; do
+    why=$(weakness "${!name:-}" 12)
+    [ -z "$why" ] || weak+=("$name $why")
+  done
+  IFS=, read -r -a entries <<<"${API_KEYS:-}"
+  [ ${#entries[@]} != 0 ] || weak+=("API_KEYS is empty")
+  for entry in "${entries[@]}"; do
+    entry=${entry// /}
+    case $entry in *:read | *:write | *:admin) entry=${entry%:*} ;; esac
+    why=$(weakness "$entry" 22)
+    [ -z "$why" ] || weak+=("API_KEYS: a key $why")
+  done
+  IFS=, read -r -a entries <<<"${FLOWER_BASIC_AUTH:-}"
+  [ ${#entries[@]} != 0 ] || weak+=("FLOWER_BASIC_AUTH is empty")
+  for entry in "${entries[@]}"; do
+    case $entry in
+      *:*) why=$(weakness "${entry#*:}" 12) ;;
+      *) why="is not user:password" ;;
+    esac
+    [ -z "$why" ] || weak+=("FLOWER_BASIC_AUTH: a password $why")
+  done
+  if [ ${#weak[@]} != 0 ]; then
+    warn "error: $APP_ENV is not started: it needs random secrets, and these are none:"
+    printf '  %s\n' "${weak[@]}" >&2
+    die "set them in docker/.env (head -c 24 /dev/urandom | base64), or take the lines out: the next start makes them"
+  fi
+  export POSTGRES_PASSWORD REDIS_PASSWORD
 }
 
 # local_urls: the URLs of a stack on this machine, unless others were given

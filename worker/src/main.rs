@@ -6,6 +6,8 @@ use petiole_beat::cli::{BeatArgs, EmbeddedArgs};
 use petiole_engine::cli::{self, WorkerArgs};
 use petiole_worker::{beat, services};
 
+mod ping;
+
 /// Tasks are many small allocations: this one takes half the time of the system's.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -18,6 +20,9 @@ struct Cli {
     worker: WorkerArgs,
     #[command(flatten)]
     embedded: EmbeddedArgs,
+    /// Ask the worker that runs under this name, by remote control, whether it answers, and exit: a health check.
+    #[arg(long)]
+    ping: bool,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -38,6 +43,9 @@ async fn main() -> anyhow::Result<()> {
         return beat::run(&args, &settings).await;
     }
     let (settings, config) = cli::load(&arguments.worker)?;
+    if arguments.ping {
+        return ping::ask(&settings, &config.node_name()).await;
+    }
     if let Err(error) = petiole_ai::embedder_from(&settings.ai) {
         tracing::error!("documents cannot be embedded: {error}");
     }

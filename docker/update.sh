@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# Brings a running stack to the images of this checkout, without a request that fails.
+set -euo pipefail
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+
+usage() {
+  cat <<'HELP'
+usage: docker/update.sh [--no-build] [--pull] [--force]
+
+For a staging or production stack that runs in containers. Step by step:
+  1. new images: built from this checkout; with --pull fetched (API_IMAGE, WORKER_IMAGE, IMAGE_TAG); with --no-build those
+     that are there
+  2. the migrations of the new version, while the old one runs on: they must fit both
+  3. workers: new ones first, then the old ones are drained, one by one (warm: what runs finishes, the rest goes back)
+  4. API: new replicas beside the old ones; when they are healthy, the old ones end, one by one. In staging, where no Caddy
+     stands before it, the API is away for some seconds
+  5. Flower and Caddy, if their settings or images changed
+What is up to date is left alone, unless --force is given. When a new container does not become healthy, the new ones are
+taken away and the old ones stay.
+HELP
+}
+
+# shellcheck source=lib/settings.sh
+. "$ROOT/docker/lib/settings.sh"
+# shellcheck source=lib/containers.sh
+. "$ROOT/docker/lib/containers.sh"
+build=yes pull=no force=no
+for argument; do
+  case $argument in
+    --no-build) build=no ;;
+    --pull) build=no pull=yes ;;
+    --force) force=yes ;;
+    -h | --help) usage; exit 0 ;;
+    *) usage >&2; exit 2 ;;
+  esac
+done
+engine_there && [ -f "$STATE" ] || die "the stack does not run in containers; docker/start.sh production starts it"
+lock
+known
+[ "$APP_ENV" != development ] || die "development builds by itself what changes; this is for staging and production"
+
+[ "$build" = no ] || build_images
+[ "$pull" = no ] || compose pull api worker </dev/null
+
+# outdated SERVICE: the ids of its containers that are not of the image and the settings that it has now
+outdated() {
+  local id image wanted
+  wanted=$(compose config --hash "$1" | awk '{ print $2 }')
+  image=$(docker image inspect --format '{{.Id}}' "$(compose config --images "$1" | head -n 1)")
+  for id in $(compose ps -q "$1"); do
+    if [ "$force" = no ] && [ "$(docker inspect --format '{{.Image}} {{index .Config.Labels "com.docker.compose.config-hash"}}' "$id")" = "$image $wanted" ]; then continue; fi
+    printf '%s\n' "$id"
+  done
+}
+
+# roll SERVICE: as many new ones as there are, then the old ones go, one by one
+roll() {
+  local service=$1 old count new id
+  mapfile -t old < <(outdated "$service")
+  count=$(compose ps -q "$service" | wc -l)
+  if [ ${#old[@]} = 0 ]; then say "$service is up to date."; return; fi
+  say "$service: ${#old[@]} new beside ${#old[@]} old"
+  compose up -d --no-build --no-deps --no-recreate --scale "$service=$((count + ${#old[@]}))" "$service" </dev/null 9>&-
+  mapfile -t new < <(compose ps -aq "$service" | grep -vxFf <(printf '%s\n' "${old[@]}"))
+  if ! (wait_healthy "$service"); then
+    docker rm -f "${new[@]}" >/dev/null
+    die "the new version of $service is not healthy and was taken away; the old one runs on"
+  fi
+  for id in "${old[@]}"; do
+    docker stop "$id" >/dev/null
+    docker rm "$id" >/dev/null
+    say "$service: an old one has ended"
+  done
+}
+
+settle_database
+say "Migrations."
+migrate
+roll worker
+if [ "$APP_ENV" = production ]; then
+  roll api
+else
+  up api
+fi
+keep=(--scale "worker=$(compose ps -q worker | wc -l)")
+[ "$APP_ENV" != production ] || keep+=(--scale "api=$(compose ps -q api | wc -l)")
+compose up -d --no-build --no-recreate "${keep[@]}" </dev/null 9>&-
+up --no-deps "${keep[@]}" flower
+[ "$APP_ENV" != production ] || up caddy
+wait_ready
+say "Up to date: $VERSION."
