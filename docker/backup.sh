@@ -8,8 +8,7 @@ usage() {
 usage: docker/backup.sh [--to FOLDER]
 
 Writes the database and Redis into a new folder below FOLDER (default: docker/backups), named by the time, and prints its
-path. The stack runs on, in containers or not. The two are copied one after the other: an event is in the database before its
-message is in Redis, so the database comes last and nothing in it is younger than what Redis knows of.
+path. The stack runs on, in containers or not. Both show the same moment, give or take a second.
 
   postgres.dump   pg_dump's custom format, with the schema
   redis.rdb       messages that wait or are held, results, schedules
@@ -58,7 +57,9 @@ fi
 # The time of the last dump is in whole seconds: a dump that ends in the same one is waited out.
 last=$(redis LASTSAVE)
 sleep 1.1
+# What Redis saves is what it holds now; what PostgreSQL dumps is what it holds a moment later.
 redis BGSAVE >/dev/null || die "Redis does not save"
+dump >"$folder.part/postgres.dump" || die "PostgreSQL gave no dump"
 for _ in $(seq 600); do
   sleep 0.5
   info=$(redis INFO persistence | tr -d '\r')
@@ -68,7 +69,6 @@ grep -qx 'rdb_last_bgsave_status:ok' <<<"$info" || die "Redis could not save: do
 [ "$(redis LASTSAVE)" != "$last" ] || die "Redis did not save within 5 minutes"
 redis_file >"$folder.part/redis.rdb"
 [ "$(head -c 5 "$folder.part/redis.rdb")" = REDIS ] || die "Redis gave no dump"
-dump >"$folder.part/postgres.dump" || die "PostgreSQL gave no dump"
 [ "$(head -c 5 "$folder.part/postgres.dump")" = PGDMP ] || die "PostgreSQL gave no dump"
 (cd "$folder.part" && sha256sum postgres.dump redis.rdb >SHA256SUMS)
 mv "$folder.part" "$folder"

@@ -5,9 +5,11 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 
 usage() {
   cat <<'HELP'
-usage: docker/test.sh [--fast] [--help]
+usage: docker/test.sh [--fast] [--docker] [--help]
 
-  --fast   without the end-to-end tests, which start the whole stack
+  --fast     without the end-to-end tests, which start the whole stack
+  --docker   only the tests of the containers (tests/docker): images, Compose, production, development. They need a Docker
+             engine and take a good half hour; without --docker they are named as skipped
 
 Runs, with a throw-away PostgreSQL and Redis on free ports: formatting, lints, unit and integration tests, checks of the
 scripts, of licences and advisories (when cargo-deny is installed), and the end-to-end tests.
@@ -17,10 +19,11 @@ Settings: CARGO_TARGET_DIR (default ${XDG_CACHE_HOME:-$HOME/.cache}/petiole/targ
 HELP
 }
 
-fast=no
+fast=no containers=no
 for argument; do
   case $argument in
     --fast) fast=yes ;;
+    --docker) containers=yes ;;
     -h | --help) usage; exit 0 ;;
     *) usage >&2; exit 2 ;;
   esac
@@ -71,6 +74,12 @@ step() {
   fi
 }
 skip() { results+=("skipped  $1: $2"); }
+# finish: how each step ended; fails if one did
+finish() {
+  printf '\n'
+  printf '%s\n' "${results[@]}"
+  [ "$failures" = 0 ]
+}
 in_checkout() { (cd "$CHECKOUT" && exec "$@" </dev/null 9>&-); }
 
 prepare() {
@@ -102,7 +111,7 @@ find_shellcheck() {
 scripts() {
   local files=()
   find_shellcheck || return 1
-  mapfile -t files < <(cd "$CHECKOUT" && find docker .ci -path docker/.data -prune -o -type f -print0 | xargs -0 grep -lE '^#!.*bash|^# shellcheck shell=bash')
+  mapfile -t files < <(cd "$CHECKOUT" && find docker .ci -path docker/.data -prune -o -type f -print0 | xargs -0 grep -lE '^#!.*(bash|/sh)|^# shellcheck shell=bash')
   in_checkout shellcheck "${files[@]}"
 }
 
@@ -113,9 +122,25 @@ end_to_end() {
     -u TEST_DATABASE_URL -u TEST_REDIS_URL PYTHONDONTWRITEBYTECODE=1 "$(venv_folder "$requirements")/bin/python" -m pytest -p no:cacheprovider tests/e2e
 }
 
+container_test_count() { cat "$CHECKOUT"/tests/docker/test_*.py | grep -c '^def test_'; }
+
+# What needs an engine is skipped by the tests themselves, and counted, where there is none.
+container_tests() {
+  local requirements=$CHECKOUT/tests/docker/requirements.txt
+  need_python && make_venv "$requirements" || return 1
+  in_checkout env PYTHONDONTWRITEBYTECODE=1 "$(venv_folder "$requirements")/bin/python" -m pytest -p no:cacheprovider tests/docker
+}
+
 cargo_clean_environment() {
   in_checkout env -u POSTGRES_PORT -u POSTGRES_USER -u POSTGRES_DB -u POSTGRES_PASSWORD -u REDIS_PORT -u REDIS_PASSWORD "$@"
 }
+
+if [ "$containers" = yes ]; then
+  engine_there || { warn ""; warn "No Docker engine with Compose answers: what needs one is SKIPPED."; }
+  step "tests of the containers" container_tests
+  finish || exit 1
+  exit 0
+fi
 
 command -v cargo >/dev/null || PATH=$PATH:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin
 command -v cargo >/dev/null || die "cargo is missing: install Rust (https://rustup.rs)"
@@ -143,6 +168,5 @@ else
   skip "end-to-end tests" "there are none"
 fi
 
-printf '\n'
-printf '%s\n' "${results[@]}"
-[ "$failures" = 0 ] || exit 1
+skip "tests of the containers" "$(container_test_count) test functions in tests/docker; docker/test.sh --docker runs them where a Docker engine is"
+finish || exit 1

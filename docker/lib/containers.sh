@@ -34,7 +34,7 @@ prepare() {
   REVISION=${REVISION:-$(in_git rev-parse HEAD || echo unknown)}
   CREATED=${CREATED:-$(in_git log -1 --format=%cI || echo 1970-01-01T00:00:00Z)}
   write_application_env
-  [ "$APP_ENV" = development ] || write_secrets
+  write_secrets
 }
 in_git() { git -c "safe.directory=$ROOT" -C "$ROOT" "$@" 2>/dev/null; }
 
@@ -73,6 +73,11 @@ write_secrets() {
   local name
   mkdir -p "$DATA/secrets"
   chmod 700 "$DATA/secrets"
+  # What Prometheus shows the API
+  write_secret metrics_key "$(sed -E 's/,.*//; s/:(read|write|admin)$//' <<<"${API_KEYS:-none}")"
+  write_secret grafana_password "${GRAFANA_PASSWORD:-}"
+  # Development hands the rest over as variables.
+  [ "$APP_ENV" != development ] || return 0
   for name in "${SECRET_NAMES[@]}" REDIS_PASSWORD_QUOTED; do write_secret "${name,,}" "${!name:-}"; done
   # Not enough of a hash to guess a secret by
   SECRETS_PRINT=$(cd "$DATA/secrets" && sha256sum ./* | sha256sum | cut -c1-8)

@@ -15,7 +15,7 @@ SETTINGS='^(TIMEZONE|RUST_LOG|RUST_BACKTRACE|(ACCEPT|AI|ALLOWED|API|APP|BEAT|BRO
 # What a client of the stack may have in its environment, or what is for the scripts alone: the programs do not read it.
 CLIENTS='^(API_URL|API_KEY|POSTGRES_ADMIN_PASSWORD|(API|WORKER|DATABASE|REDIS)_(CPUS|MEMORY|PIDS|REPLICAS|IMAGE|STOP_GRACE))='
 # What must not be seen by others. Each may be given as a file: NAME_FILE holds its path.
-SECRET_NAMES=(POSTGRES_PASSWORD POSTGRES_ADMIN_PASSWORD REDIS_PASSWORD API_KEYS FLOWER_BASIC_AUTH OPENAI_API_KEY)
+SECRET_NAMES=(POSTGRES_PASSWORD POSTGRES_ADMIN_PASSWORD REDIS_PASSWORD API_KEYS FLOWER_BASIC_AUTH OPENAI_API_KEY GRAFANA_PASSWORD)
 # The settings that are in the environment, each NAME=VALUE ended by a zero byte
 settings_in_environment() { env -0 | { grep -zE "$SETTINGS" || true; } | { grep -zvE "$CLIENTS" || true; } | sort -z; }
 
@@ -93,6 +93,10 @@ make_secrets() {
   fi
   # What an earlier version did not have, or what somebody took out
   for name in POSTGRES_PASSWORD POSTGRES_ADMIN_PASSWORD REDIS_PASSWORD; do chosen "$name" || set_secret "$name" "$(random_word)"; done
+  if [[ ,${COMPOSE_PROFILES:-$(sed -n 's/^COMPOSE_PROFILES=//p' "$SECRETS")}, == *,monitoring,* ]] && ! chosen GRAFANA_PASSWORD; then
+    set_secret GRAFANA_PASSWORD "$(random_word)"
+    say "Added a random GRAFANA_PASSWORD to docker/.env."
+  fi
   # Outside development nothing is open: what protects the API and Flower is made when nobody chose it.
   [ "$APP_ENV" != development ] || return 0
   if ! chosen API_KEYS; then
@@ -173,6 +177,8 @@ check_secrets() {
     why=$(weakness "${!name:-}" 12)
     [ -z "$why" ] || weak+=("$name $why")
   done
+  why=$(weakness "${GRAFANA_PASSWORD:-}" 12)
+  [ -z "${GRAFANA_PASSWORD:-}" ] || [ -z "$why" ] || weak+=("GRAFANA_PASSWORD $why")
   IFS=, read -r -a entries <<<"${API_KEYS:-}"
   [ ${#entries[@]} != 0 ] || weak+=("API_KEYS is empty")
   for entry in "${entries[@]}"; do
