@@ -116,12 +116,14 @@ status() {
   known
   compose ps -a --format 'table {{.Name}}\t{{.Service}}\t{{.Status}}\t{{.Ports}}'
   [ -z "$(ill)" ] || { say "Not healthy: $(ill | cut -d' ' -f1 | sort -u | tr '\n' ' ')"; return 1; }
-  ready || { say "The API is not ready."; return 1; }
+  # On a busy machine a worker may be late with its answer.
+  ready || ready || ready || { say "The API is not ready."; return 1; }
 }
 
 # logs: one line a time, the older first; each service has its colour
 logs() {
-  local follow=no color=yes arguments=() services=() paint='' number=0 service
+  # Compose writes codes for terminals even into a pipe.
+  local follow=no color=yes arguments=() services=() paint='s/^\x1b\[2K//;' number=0 service
   while [ $# -gt 0 ]; do
     case $1 in
       -f | --follow) follow=yes ;;
@@ -146,7 +148,7 @@ logs() {
     done
   else
     # Nor the colours that the programs themselves write.
-    paint='s/\x1b\[[0-9;]*m//g;'
+    paint+='s/\x1b\[[0-9;]*m//g;'
   fi
   compose logs --no-color --timestamps "${arguments[@]}" "${services[@]}" 2>&1 </dev/null |
     if [ "$follow" = yes ]; then sed -uE "$paint"; else LC_ALL=C sort -s -t '|' -k 2.2,2.31 | sed -E "$paint"; fi

@@ -35,5 +35,7 @@ fi
 if [ -f "$DATA/compose" ] || { [ ${#volumes[@]} != 0 ] && [ -f "$SECRETS" ] && engine_there; }; then
   engine_there || die "the stack was started in containers, and no Docker engine answers now"
   "$ROOT/docker/containers.sh" stop "${volumes[@]}"
+  # Nothing of a stack without containers is there.
+  if ! "$ROOT/docker/native.sh" running && { [ ${#volumes[@]} = 0 ] || [ ! -e "$DATA/redis" ]; }; then exit 0; fi
 fi
 exec "$ROOT/docker/native.sh" stop "${volumes[@]}"

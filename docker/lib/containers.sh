@@ -35,6 +35,8 @@ prepare() {
   CREATED=${CREATED:-$(in_git log -1 --format=%cI || echo 1970-01-01T00:00:00Z)}
   write_application_env
   write_secrets
+  # Inside the containers others read them.
+  chmod -R a+rX "$ROOT"/docker/{Caddyfile,database.sh,redis.sh,monitoring}
 }
 in_git() { git -c "safe.directory=$ROOT" -C "$ROOT" "$@" 2>/dev/null; }
 
@@ -147,14 +149,15 @@ wait_healthy() {
 }
 
 failed() {
-  local service
+  local service id
   warn "error: the stack did not become healthy. Its services:"
   compose ps -a --format 'table {{.Service}}\t{{.Status}}' >&2 || true
-  for service in $(ill | cut -d' ' -f1 | sort -u); do
+  while read -r service id _; do
+    [ -n "$service" ] || continue
     warn ""
     warn "The last lines of $service:"
-    compose logs --no-color --no-log-prefix --tail 25 "$service" >&2 || true
-  done
+    docker logs --tail 25 "$id" >&2 || true
+  done < <(ill)
   exit 1
 }
 

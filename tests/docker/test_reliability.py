@@ -81,7 +81,7 @@ def test_requests_are_spread_and_a_killed_replica_loses_none(production, three):
 
 def test_an_update_under_load_fails_no_request_and_loses_no_task(production, http):
     old = {service: production.ids(service) for service in ("api", "worker", "database", "redis", "caddy")}
-    slow = http.post("/v1/tasks", json={"task": "demo.sleep", "args": [6]}).json()["id"]
+    slow = http.post("/v1/tasks", json={"task": "demo.sleep", "args": [6]}).json()["task_id"]
     wait_until(lambda: http.get(f"/v1/tasks/{slow}").json()["state"] == "STARTED", "the slow task has begun")
     with load(production) as (failed, count):
         said = production.script("update.sh", "--no-build", "--force", seconds=900).stdout
@@ -128,7 +128,7 @@ def test_a_worker_out_of_memory_comes_back_and_its_task_is_done(production, http
 def test_backup_and_restore(production, http):
     kept = http.post("/v1/documents", json={"title": "Kept", "text": "Petioles carry water into the blade of the leaf."}).json()["id"]
     wait_until(lambda: http.get(f"/v1/documents/{kept}").json()["state"] == "ready", "the document is ready", 120)
-    task = http.post("/v1/tasks", json={"task": "demo.add", "args": [20, 22]}).json()["id"]
+    task = http.post("/v1/tasks", json={"task": "demo.add", "args": [20, 22]}).json()["task_id"]
     assert http.get(f"/v1/tasks/{task}?wait=20").json()["result"] == 42
     folder = production.script("backup.sh", "--to", str(production.home / "backups")).stdout.strip().splitlines()[-1]
     assert sorted(os.listdir(folder)) == ["SHA256SUMS", "postgres.dump", "redis.rdb"]
