@@ -44,11 +44,17 @@ check_ports() {
 }
 
 start() {
-  local environment='' build=yes scale=() before
+  local environment='' build=yes api=() worker=() before
   while [ $# -gt 0 ]; do
     case $1 in
-      --scale) [[ ${2:-} =~ ^(api|worker)=[1-9][0-9]*$ ]] || die "--scale wants api=N or worker=N"; scale+=(--scale "$2"); shift ;;
-      --scale=*) [[ ${1#*=} =~ ^(api|worker)=[1-9][0-9]*$ ]] || die "--scale wants api=N or worker=N"; scale+=("$1") ;;
+      --scale | --scale=*)
+        if [ "$1" = --scale ]; then shift; set -- "--scale=${1:-}" "${@:2}"; fi
+        case $1 in
+          --scale=api=[1-9]*) api=("$1") ;;
+          --scale=worker=[1-9]*) worker=("$1") ;;
+          *) die "--scale wants api=N or worker=N" ;;
+        esac
+        ;;
       --no-build) build=no ;;
       -*) usage >&2; exit 2 ;;
       *) [ -z "$environment" ] || { usage >&2; exit 2; }; environment=$1 ;;
@@ -62,17 +68,17 @@ start() {
   check_ports
   # Another environment's containers go first; its data stays.
   before=$(cat "$STATE" 2>/dev/null || echo "$APP_ENV")
-  [ "$before" = "$APP_ENV" ] || APP_ENV=$before compose down --remove-orphans 9>&-
+  [ "$before" = "$APP_ENV" ] || APP_ENV=$before compose --progress quiet down --remove-orphans 9>&-
   printf '%s\n' "$APP_ENV" >"$STATE"
   say "Starting the $APP_ENV stack in containers; the first time takes minutes."
   if [ "$build" = yes ]; then build_images; fi
   up database redis
   settle_database
   [ "$APP_ENV" = development ] || migrate
-  # A number of replicas belongs to the step that starts the service.
-  up "${scale[@]}" api
-  up "${scale[@]}" worker
-  up --remove-orphans "${scale[@]}"
+  # Compose takes a number of replicas only where it starts that service.
+  up "${api[@]}" api
+  up "${api[@]}" "${worker[@]}" worker
+  up --remove-orphans "${api[@]}" "${worker[@]}"
   wait_ready
   urls
 }
@@ -104,7 +110,7 @@ stop() {
   local volumes
   known
   # Each service has its own time to end (stop_grace_period).
-  compose down --remove-orphans </dev/null
+  compose --progress quiet down --remove-orphans </dev/null
   rm -rf "$STATE" "$DATA/application.env" "$DATA/secrets"
   [ "${1:-}" = --volumes ] || { say "Stopped. The data is kept in Docker's volumes."; return; }
   mapfile -t volumes < <(docker volume ls -q --filter "label=com.docker.compose.project=$PROJECT")

@@ -42,14 +42,15 @@ known
 [ "$build" = no ] || build_images
 [ "$pull" = no ] || compose pull api worker </dev/null
 
-# outdated SERVICE: the ids of its containers that are not of the image and the settings that it has now
+# outdated SERVICE: the ids of its containers that Compose would make anew, for their image or their settings
 outdated() {
-  local id image wanted
-  wanted=$(compose config --hash "$1" | awk '{ print $2 }')
-  image=$(docker image inspect --format '{{.Id}}' "$(compose config --images "$1" | head -n 1)")
-  for id in $(compose ps -q "$1"); do
-    if [ "$force" = no ] && [ "$(docker inspect --format '{{.Image}} {{index .Config.Labels "com.docker.compose.config-hash"}}' "$id")" = "$image $wanted" ]; then continue; fi
-    printf '%s\n' "$id"
+  local ids=() names
+  mapfile -t ids < <(compose ps -q --no-trunc "$1")
+  [ ${#ids[@]} != 0 ] || return 0
+  if [ "$force" = yes ]; then printf '%s\n' "${ids[@]}"; return; fi
+  names=$(compose --dry-run up -d --no-build "${keep[@]}" 2>&1 | sed -nE 's/^.*Container ([^ ]+) +Recreate$/\1/p')
+  docker inspect --format '{{slice .Name 1}} {{.Id}}' "${ids[@]}" | while read -r name id; do
+    ! grep -qxF -- "$name" <<<"$names" || printf '%s\n' "$id"
   done
 }
 
@@ -60,8 +61,9 @@ roll() {
   count=$(compose ps -q "$service" | wc -l)
   if [ ${#old[@]} = 0 ]; then say "$service is up to date."; return; fi
   say "$service: ${#old[@]} new beside ${#old[@]} old"
-  compose up -d --no-build --no-deps --no-recreate --scale "$service=$((count + ${#old[@]}))" "$service" </dev/null 9>&-
-  mapfile -t new < <(compose ps -aq "$service" | grep -vxFf <(printf '%s\n' "${old[@]}"))
+  # All services are named by none: the others are left as they are, in the number that they have.
+  compose --progress quiet up -d --no-build --no-recreate "${keep[@]}" --scale "$service=$((count + ${#old[@]}))" </dev/null 9>&-
+  mapfile -t new < <(compose ps -aq --no-trunc "$service" | grep -vxFf <(printf '%s\n' "${old[@]}"))
   if ! (wait_healthy "$service"); then
     docker rm -f "${new[@]}" >/dev/null
     die "the new version of $service is not healthy and was taken away; the old one runs on"
@@ -73,19 +75,21 @@ roll() {
   done
 }
 
+# keep_scale: what runs in several replicas goes on doing so
+keep_scale() {
+  keep=(--scale "worker=$(compose ps -q worker | wc -l)")
+  [ "$APP_ENV" != production ] || keep+=(--scale "api=$(compose ps -q api | wc -l)")
+}
+
 settle_database
 say "Migrations."
 migrate
+keep_scale
 roll worker
-if [ "$APP_ENV" = production ]; then
-  roll api
-else
-  up api
-fi
-keep=(--scale "worker=$(compose ps -q worker | wc -l)")
-[ "$APP_ENV" != production ] || keep+=(--scale "api=$(compose ps -q api | wc -l)")
-compose up -d --no-build --no-recreate "${keep[@]}" </dev/null 9>&-
-up --no-deps "${keep[@]}" flower
-[ "$APP_ENV" != production ] || up caddy
+keep_scale
+[ "$APP_ENV" != production ] || roll api
+keep_scale
+# The rest, if something about it changed; in staging the API is part of it.
+up "${keep[@]}"
 wait_ready
 say "Up to date: $VERSION."

@@ -108,11 +108,10 @@ up() {
     esac
     next=no
   done
-  local options=(--no-deps)
-  # All of them: in the order of their dependencies.
-  [ ${#services[@]} != 0 ] || options=()
-  compose up -d --no-build --quiet-pull "${options[@]}" "$@" </dev/null 9>&- || failed
+  # With what they depend on: without it (--no-deps) Compose takes them for changed the next time.
+  compose --progress quiet up -d --no-build --quiet-pull "$@" </dev/null 9>&- || failed
   wait_healthy "${services[@]}"
+  [ ${#services[@]} = 0 ] || say "  healthy: ${services[*]}"
 }
 
 # containers_of [SERVICE…]: a line for each: service, id, state, restarts, exit code, health
