@@ -6,13 +6,16 @@
 //! | [`send`] | one call of a task, and the message it becomes | celery.app.task: apply_async |
 //! | [`canvas`] | chains, groups, chords: which messages they become | celery.canvas |
 //! | [`apply`] | a whole canvas is sent at once | celery.canvas: apply_async |
+//! | [`compose`] | chains, groups and chords in Rust: `chain!`, `group!`, `chord` | celery.canvas |
 //! | [`control`] | ask and steer workers | celery.app.control |
 //! | [`events`] | what workers tell of tasks | celery.events |
 //! | [`queues`] | which queues there are, and what waits in them | celery.bin.amqp |
 
 pub mod apply;
+mod async_result;
 pub mod canvas;
 pub mod client;
+pub mod compose;
 pub mod control;
 mod error;
 pub mod events;
@@ -20,8 +23,10 @@ pub mod queues;
 pub mod send;
 mod sent_event;
 
+pub use async_result::{AsyncResult, ResultError};
 pub use canvas::{Handle, Plan, Planner, Step};
 pub use client::{Client, ClientConfig, Prepared, SentTask};
+pub use compose::{IntoSignature, chord, partial, sig};
 pub use error::ClientError;
 pub use petiole_protocol::compression::Compression;
 pub use petiole_protocol::serializer::{ResultFormat, Serializer};

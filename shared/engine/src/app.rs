@@ -15,9 +15,10 @@ use tracing::{info, warn};
 use crate::config::WorkerConfig;
 use crate::control::{Commands, ControlState};
 use crate::events::Events;
+use crate::isolated::{self, Isolated};
 use crate::request::{Cancel, Phase};
 use crate::rusty::{self, Rusty, SharedApp};
-use crate::settling::Settling;
+use crate::settling::{Settling, Unsettled};
 use crate::shutdown::LAST_WORDS;
 use crate::task::Task;
 use crate::worker::{Parts, Worker};
@@ -68,9 +69,20 @@ impl AppBuilder {
         self
     }
 
+    /// Adds a `#[celery::task]` function that runs in a process of its own, as a child of the worker. A time limit or
+    /// `terminate` kills the process, and it may crash: the worker lives on.
+    pub fn isolated<T>(mut self) -> Self
+    where
+        T: celery::task::Task + 'static,
+        T::Returns: Serialize,
+    {
+        self.tasks.push(Arc::new(Isolated(Arc::new(Rusty::<T>::new(self.rusty.clone())))));
+        self
+    }
+
     /// Adds a task that implements the engine's own trait.
     pub fn register(mut self, task: impl Task) -> Self {
-        self.tasks.push(Arc::new(task));
+        self.tasks.push(if task.options().isolated { Arc::new(Isolated(Arc::new(task))) } else { Arc::new(task) });
         self
     }
 
@@ -142,36 +154,13 @@ impl App {
     /// # Errors
     /// Settings with which it cannot start. A Redis that is away is waited for.
     pub async fn run(self, config: WorkerConfig, broker_url: &str, result_backend: &str) -> Result<(), EngineError> {
-        let connector = Connector::new(broker_url)?.with_prefix(&config.global_keyprefix);
-        let mut client_config = ClientConfig::new(broker_url, result_backend);
-        client_config.default_queue.clone_from(&config.default_queue);
-        client_config.result_expires = config.result_expires;
-        client_config.global_keyprefix.clone_from(&config.global_keyprefix);
-        client_config.serializer = config.task_serializer;
-        client_config.compression = config.task_compression;
-        client_config.result_format = config.result_format;
-        client_config.send_sent_event = config.send_sent_event;
-        let client = Client::new(client_config)?;
-        let celery = rusty::app(&config.node_name(), &config.default_queue, client.clone()).await?;
-        // Set only here, and run consumes the app: it cannot be there already.
-        let _ = self.rusty.set(celery);
-        let clock = Arc::default();
-        let node = config.node_name();
-        let events = Events::start(client.broker().clone(), &node, Arc::clone(&clock), config.send_task_events);
-        let (settling, unsettled) = Settling::new();
-        let worker = Arc::new(Worker::new(Parts {
-            config,
-            tasks: self.tasks,
-            client,
-            connector,
-            clock,
-            events,
-            commands: self.commands,
-            settling,
-        }));
+        let (worker, unsettled) = self.worker(config, broker_url, result_backend).await?;
+        crate::trace::watch_panics();
+        if isolated::is_child() {
+            return Ok(isolated::serve(worker).await?);
+        }
         crate::statedb::open(&worker)?;
         worker.declare_rate_limits();
-        crate::trace::watch_panics();
         worker.shutdown.listen()?;
         banner(&worker);
 
@@ -218,6 +207,43 @@ impl App {
         crate::statedb::save(&worker).await;
         info!("worker: {} is gone", worker.node);
         Ok(())
+    }
+
+    /// The parts of a worker, before it does anything.
+    async fn worker(
+        self,
+        config: WorkerConfig,
+        broker_url: &str,
+        result_backend: &str,
+    ) -> Result<(Arc<Worker>, Unsettled), EngineError> {
+        let connector = Connector::new(broker_url)?.with_prefix(&config.global_keyprefix);
+        let mut client_config = ClientConfig::new(broker_url, result_backend);
+        client_config.default_queue.clone_from(&config.default_queue);
+        client_config.result_expires = config.result_expires;
+        client_config.global_keyprefix.clone_from(&config.global_keyprefix);
+        client_config.serializer = config.task_serializer;
+        client_config.compression = config.task_compression;
+        client_config.result_format = config.result_format;
+        client_config.send_sent_event = config.send_sent_event;
+        let client = Client::new(client_config)?;
+        let celery = rusty::app(&config.node_name(), &config.default_queue, client.clone()).await?;
+        // Set only here, and run consumes the app: it cannot be there already.
+        let _ = self.rusty.set(celery);
+        let clock = Arc::default();
+        let node = config.node_name();
+        let events = Events::start(client.broker().clone(), &node, Arc::clone(&clock), config.send_task_events);
+        let (settling, unsettled) = Settling::new();
+        let worker = Worker::new(Parts {
+            config,
+            tasks: self.tasks,
+            client,
+            connector,
+            clock,
+            events,
+            commands: self.commands,
+            settling,
+        });
+        Ok((Arc::new(worker), unsettled))
     }
 }
 

@@ -26,7 +26,9 @@ pub fn load(args: &WorkerArgs) -> Result<(Settings, WorkerConfig), SettingsError
     }
     telemetry::init(&settings.log);
     args.apply(&mut config);
-    args.without_effect.say();
+    if !crate::isolated::is_child() {
+        args.without_effect.say();
+    }
     if let Some(path) = &args.pidfile {
         config.pidfile = Some(path.clone());
     }
@@ -38,7 +40,8 @@ pub fn load(args: &WorkerArgs) -> Result<(Settings, WorkerConfig), SettingsError
 /// # Errors
 /// As [`App::run`].
 pub async fn run(app: App, config: WorkerConfig, settings: &Settings) -> Result<(), EngineError> {
-    let _pidfile = config.pidfile.as_deref().map(Pidfile::write).transpose()?;
+    let pidfile = config.pidfile.as_deref().filter(|_| !crate::isolated::is_child());
+    let _pidfile = pidfile.map(Pidfile::write).transpose()?;
     app.run(config, settings.broker_url.expose_secret(), settings.result_backend.expose_secret()).await
 }
 

@@ -32,6 +32,8 @@ pub struct WorkerConfig {
     pub acks_late: bool,
     /// `TASK_ACKS_ON_FAILURE_OR_TIMEOUT`.
     pub acks_on_failure_or_timeout: bool,
+    /// `TASK_REJECT_ON_WORKER_LOST`: an isolated task whose process is lost goes back to its queue, with late acks.
+    pub reject_on_worker_lost: bool,
     /// `TASK_TRACK_STARTED`.
     pub track_started: bool,
     /// `TASK_IGNORE_RESULT`.
@@ -117,6 +119,7 @@ impl WorkerConfig {
             send_task_events: with!(boolean, "WORKER_SEND_TASK_EVENTS", events),
             acks_late: with!(boolean, "TASK_ACKS_LATE", false),
             acks_on_failure_or_timeout: with!(boolean, "TASK_ACKS_ON_FAILURE_OR_TIMEOUT", true),
+            reject_on_worker_lost: with!(boolean, "TASK_REJECT_ON_WORKER_LOST", false),
             track_started: with!(boolean, "TASK_TRACK_STARTED", false),
             ignore_result: with!(boolean, "TASK_IGNORE_RESULT", false),
             store_errors_even_if_ignored: with!(boolean, "TASK_STORE_ERRORS_EVEN_IF_IGNORED", false),

@@ -138,6 +138,15 @@ impl Context {
         crate::canvas::add_to_chord(&self.inner.worker, self.message(), signature).await
     }
 
+    /// The process of an isolated task was lost: a failure, or back to the queue where that is wished and can be.
+    pub(crate) fn lost(&self, exception: TaskException) -> Fault {
+        let (worker, request) = (&self.inner.worker, &self.inner.request);
+        if request.acks_late && worker.config.reject_on_worker_lost {
+            return Fault::Reject { reason: exception.message().into(), requeue: true };
+        }
+        exception.into()
+    }
+
     /// Waits for the soft time limit. A task that waits for it is not ended by it, and may clean up until the hard one.
     pub async fn soft_time_limit(&self) {
         self.inner.soft_limit_awaited.store(true, Ordering::Relaxed);

@@ -18,6 +18,7 @@
 //! | `trace` | run it, classify how it ended | celery.app.trace |
 //! | `outcome` | what follows from how it ended | celery.backends.base, celery.worker.request |
 //! | `canvas` | callbacks, chains, chords, errbacks | celery.app.trace, celery.backends |
+//! | [`isolated`] | tasks in a process of their own | celery.concurrency.prefork |
 //! | `events`, `heartbeat` | what monitors see | celery.events, celery.worker.heartbeat |
 //! | [`control`] | remote control, one function a command | celery.worker.control |
 //! | `election` | one of all workers does something | celery.worker.consumer.gossip |
@@ -41,6 +42,7 @@ mod election;
 mod events;
 mod gossip;
 mod heartbeat;
+pub mod isolated;
 mod outcome;
 mod pool;
 mod qos;

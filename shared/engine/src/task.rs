@@ -32,6 +32,8 @@ pub struct TaskOptions {
     pub expires: Option<f64>,
     /// At most so many starts in a time: `10/s`, `10/m`, `10/h`. Per worker, evenly spaced.
     pub rate_limit: Option<String>,
+    /// Run in a process of its own, which a time limit or `terminate` kills, and which may crash.
+    pub isolated: bool,
     /// False: none of its events are sent.
     pub send_events: Option<bool>,
 }

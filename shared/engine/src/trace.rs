@@ -179,7 +179,8 @@ fn limits(worker: &Worker, request: &Request) -> (Option<Duration>, Option<Durat
     )
 }
 
-fn panicked(task: &str, panic: &(dyn std::any::Any + Send)) -> Failure {
+/// The failure that a panic is.
+pub(crate) fn panicked(task: &str, panic: &(dyn std::any::Any + Send)) -> Failure {
     let text = panic
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())

@@ -1,5 +1,7 @@
 //! A signature: a task with its arguments and options, to be called later (celery.canvas).
 
+mod build;
+
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 

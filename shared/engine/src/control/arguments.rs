@@ -125,6 +125,16 @@ pub(super) fn signal(value: Option<&Value>) -> Result<Value, Refusal> {
     }
 }
 
+/// A signal's name: `SIGSEGV`.
+pub(crate) fn signal_name(number: i32) -> String {
+    let names = [
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
+        "TERM",
+    ];
+    let name = usize::try_from(number - 1).ok().and_then(|at| names.get(at));
+    name.map_or_else(|| number.to_string(), |name| format!("SIG{name}"))
+}
+
 /// The signals of Linux.
 const SIGNALS: [&str; 32] = [
     "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "IOT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",

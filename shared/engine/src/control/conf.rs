@@ -57,6 +57,7 @@ pub(super) fn settings(worker: &Worker) -> Value {
         "task_acks_on_failure_or_timeout": config.acks_on_failure_or_timeout,
         "task_ignore_result": config.ignore_result,
         "task_store_errors_even_if_ignored": config.store_errors_even_if_ignored,
+        "task_reject_on_worker_lost": config.reject_on_worker_lost,
         "task_track_started": config.track_started,
         "task_time_limit": seconds(config.time_limit),
         "task_soft_time_limit": seconds(config.soft_time_limit),

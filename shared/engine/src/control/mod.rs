@@ -23,8 +23,8 @@ use tracing::{debug, error, warn};
 use uuid::Uuid;
 
 use crate::worker::Worker;
-pub(crate) use arguments::exception;
 use arguments::type_error;
+pub(crate) use arguments::{exception, signal_name};
 pub(crate) use custom::Commands;
 pub use custom::ControlState;
 pub(crate) use queues::Exchange;
