@@ -67,6 +67,14 @@ def test_link_across_both(client, python_worker):
     assert get(client.result(failed)) == result.id
 
 
+@pytest.mark.beyond_celery
+def test_a_canvas_composed_in_rust_runs_in_python(client, events, python_worker, worker):
+    steps, sums = get(client.send("demo.compose", python_worker))
+    assert get(client.result(steps)) == 10
+    assert get(client.result(sums)) == [1, 2, 3, 4]
+    assert worker_of(events, steps) != worker and worker_of(events, sums) != worker
+
+
 def test_python_task_sends_one_to_the_default_queue(client, events, python_worker, worker):
     ids = get(client.send("e2e.add_elsewhere", 5, 6, queue=python_worker))
     assert get(client.result(ids["child"])) == 11

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use celery::prelude::*;
+use petiole_client::{Signature, chain, chord, partial, sig};
 use petiole_engine::{context, raise};
 use petiole_protocol::TaskException;
 use serde_json::{Value, json};
@@ -59,6 +60,21 @@ pub async fn progress(steps: u32, seconds: f64) -> TaskResult<u32> {
         tokio::time::sleep(pause).await;
     }
     Ok(steps)
+}
+
+/// Composes a chain and a chord whose parts run on `queue`, by whatever worker consumes it; gives the ids of both.
+#[celery::task(name = "demo.compose")]
+pub async fn compose(queue: String) -> TaskResult<Vec<String>> {
+    let context = context().with_unexpected_err(|| "not within a task")?;
+    let call = |call: Signature| call.queue(&queue);
+    let steps = chain![call(sig("demo.add", (1, 2))), call(partial::<add>((3,))), call(partial::<add>((4,)))];
+    let members: Vec<Signature> = (0..4).map(|n| call(sig("demo.add", (n, 1)))).collect();
+    let sums = chord(Signature::group(&members), call(sig("demo.echo", ()))).stamp("made_by", "rust");
+    let mut ids = Vec::new();
+    for canvas in [steps, sums] {
+        ids.push(context.apply(canvas).await.with_unexpected_err(|| "the canvas cannot be sent")?.id);
+    }
+    Ok(ids)
 }
 
 fn duration(seconds: f64) -> Result<Duration, TaskError> {

@@ -32,6 +32,7 @@ pub fn app() -> Result<App, EngineError> {
         .task::<demo::sleep>()
         .task::<demo::fail>()
         .task::<demo::progress>()
+        .task::<demo::compose>()
         .task::<tasks::ingest_document>()
         .task::<tasks::process_incoming_event>()
         .build()

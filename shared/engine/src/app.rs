@@ -157,7 +157,7 @@ impl App {
         let (worker, unsettled) = self.worker(config, broker_url, result_backend).await?;
         crate::trace::watch_panics();
         if isolated::is_child() {
-            return Ok(isolated::serve(worker).await?);
+            return Ok(isolated::serve(worker, unsettled).await?);
         }
         crate::statedb::open(&worker)?;
         worker.declare_rate_limits();

@@ -12,6 +12,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -27,6 +28,7 @@ use tracing::{debug, warn};
 
 use crate::context::Context;
 use crate::request::Request;
+use crate::settling::Unsettled;
 use crate::task::{Failure, Fault, Retry, RetryAt, Task, TaskOptions};
 use crate::worker::Worker;
 
@@ -34,6 +36,9 @@ use crate::worker::Worker;
 const CHILD: &str = "PETIOLE_ISOLATED_CHILD";
 /// What the parent says when the soft time limit strikes.
 const SOFT_LIMIT: &str = "soft time limit";
+
+/// How long a child waits at its end for Redis.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 static JOBS: AtomicU64 = AtomicU64::new(0);
 
@@ -117,7 +122,7 @@ fn lost(message: String) -> TaskException {
 
 async fn how_it_ended(child: &mut Child) -> String {
     // It closed its socket without an answer: if it lives, it is of no use.
-    let grace = tokio::time::timeout(std::time::Duration::from_secs(1), child.wait()).await;
+    let grace = tokio::time::timeout(Duration::from_secs(1), child.wait()).await;
     let status = match grace {
         Ok(status) => status,
         Err(_) => {
@@ -238,7 +243,10 @@ impl End {
 ///
 /// # Errors
 /// Standard input is no socket, or nothing comes over it.
-pub(crate) async fn serve(worker: Arc<Worker>) -> std::io::Result<()> {
+pub(crate) async fn serve(worker: Arc<Worker>, unsettled: Unsettled) -> std::io::Result<()> {
+    // It settles what the task stores and sends, and without queues fetches nothing.
+    worker.change_queues(Vec::clear);
+    tokio::spawn(crate::consumer::consume(worker.clone(), unsettled));
     let socket = std::os::unix::net::UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
     socket.set_nonblocking(true)?;
     let (from, mut to) = UnixStream::from_std(socket)?.into_split();
@@ -279,7 +287,9 @@ pub(crate) async fn serve(worker: Arc<Worker>) -> std::io::Result<()> {
             },
         }
     };
-    worker.events.flush(std::time::Duration::from_secs(2)).await;
+    // What was only put in line goes out before the process does.
+    let _ = tokio::time::timeout(LAST_WORDS, worker.write(vec![])).await;
+    worker.events.flush(LAST_WORDS).await;
     let answer = Answer { end: result.into(), children: context.children() };
     match serde_json::to_string(&answer) {
         Ok(text) => to.write_all(format!("{text}\n").as_bytes()).await,
