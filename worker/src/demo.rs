@@ -65,7 +65,7 @@ pub async fn progress(steps: u32, seconds: f64) -> TaskResult<u32> {
 /// Composes a chain and a chord whose parts run on `queue`, by whatever worker consumes it; gives the ids of both.
 #[celery::task(name = "demo.compose")]
 pub async fn compose(queue: String) -> TaskResult<Vec<String>> {
-    let context = context().with_unexpected_err(|| "not within a task")?;
+    let context = context().ok_or_else(|| TaskError::UnexpectedError("not within a task".into()))?;
     let call = |call: Signature| call.queue(&queue);
     let steps = chain![call(sig("demo.add", (1, 2))), call(partial::<add>((3,))), call(partial::<add>((4,)))];
     let members: Vec<Signature> = (0..4).map(|n| call(sig("demo.add", (n, 1)))).collect();

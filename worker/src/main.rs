@@ -50,7 +50,9 @@ async fn main() -> anyhow::Result<()> {
         tracing::error!("documents cannot be embedded: {error}");
     }
     services::configure(settings.clone());
-    let embedded = if arguments.embedded.wanted()? { Some(beat::embedded(&settings).await?) } else { None };
+    // The process of an isolated task runs that task alone.
+    let beside = !petiole_engine::isolated::is_child() && arguments.embedded.wanted()?;
+    let embedded = if beside { Some(beat::embedded(&settings).await?) } else { None };
     let ended = cli::run(petiole_worker::app()?, config, &settings).await;
     if let Some(embedded) = embedded {
         embedded.stop().await;
