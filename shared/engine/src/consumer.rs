@@ -230,6 +230,7 @@ fn discard(worker: &Arc<Worker>, delivery: Delivery, why: &DecodeError) {
         }
         _ => None,
     };
+    let reason = format!("cannot be read: {why}");
     let unknown = Arc::new(Unregistered(task.unwrap_or_default().to_owned()));
     let message = TaskMessage {
         embed: Embed::default(),
@@ -242,6 +243,6 @@ fn discard(worker: &Arc<Worker>, delivery: Delivery, why: &DecodeError) {
             crate::outcome::record_failure(&worker, &request, &exception, None, vec![]).await;
             worker.task_event(&request, "task-failed", json!({"uuid": request.id(), "exception": exception.repr()}));
         }
-        worker.acknowledge(&request);
+        worker.settle(&request, vec![crate::outcome::dead_letter(&worker, &request, reason, 0)]);
     });
 }

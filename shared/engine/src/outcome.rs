@@ -15,6 +15,7 @@ use chrono::Utc;
 use petiole_client::ClientError;
 use petiole_protocol::{State, TaskException, TaskMeta, repr, time};
 use petiole_redis::broker::{GiveBack, Side};
+use petiole_redis::dead::DeadLetter;
 use petiole_redis::settle::Write;
 use serde_json::{Value, json};
 use tracing::{error, info, warn};
@@ -336,11 +337,58 @@ async fn record_revoked(worker: &Arc<Worker>, request: &Arc<Request>, reason: &s
     worker.acknowledge(request);
 }
 
+/// A late acknowledged message that comes again has taken its worker with it, or its worker lost the connection. After too
+/// many times it does not run any more: it becomes a dead letter, and who waits for it is told. The worker's other messages
+/// are not counted, for they were not begun.
+pub(crate) async fn has_killed_workers(worker: &Arc<Worker>, request: &Arc<Request>) -> bool {
+    let limit = worker.config.max_redeliveries;
+    if limit == 0 {
+        return false;
+    }
+    let broker = worker.client.broker();
+    let times = match until_done("count a redelivery", || broker.begun_again(&request.delivery.tag)).await {
+        Ok(times) => times,
+        Err(error) => {
+            warn!(task_id = request.id(), %error, "the redelivery cannot be counted");
+            return false;
+        }
+    };
+    request.count_as_redelivered();
+    if times <= limit {
+        return false;
+    }
+    let reason = format!("Worker exited prematurely {times} times while it ran this task");
+    error!(task_id = request.id(), "Task {}[{}] is a dead letter: {reason}", request.message.task, request.id());
+    let exception = TaskException::billiard("WorkerLostError", vec![reason.as_str().into()]);
+    record_failure(worker, request, &exception, None, vec![]).await;
+    worker.settle(request, vec![dead_letter(worker, request, reason, times)]);
+    failed_event(worker, request, &exception, None);
+    true
+}
+
+/// Puts a message that will not run among the dead letters.
+pub(crate) fn dead_letter(worker: &Worker, request: &Request, reason: String, redeliveries: u64) -> Write {
+    let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let now = Utc::now();
+    DeadLetter {
+        id: request.delivery.tag.clone(),
+        task: text(&request.message.task),
+        task_id: text(request.id()),
+        queue: request.delivery.queue.clone(),
+        reason,
+        redeliveries,
+        worker: worker.node.clone(),
+        time: time::format(now),
+        message: request.delivery.text.clone(),
+    }
+    .write(worker.client.broker().keys(), time::epoch(now))
+}
+
 /// A run that a cold shutdown ended. A late acknowledged message goes back; an early one is gone, and says so.
 async fn cancelled(worker: &Arc<Worker>, request: &Arc<Request>) {
     worker.task_event(request, "task-cancelled", json!({"uuid": request.id()}));
     if request.settle() {
-        give_back(worker, std::slice::from_ref(request), Side::Next).await;
+        give_back_begun(worker, request, Side::Next).await;
     } else if worker.stores_result(request) {
         let exception = TaskException::celery("WorkerShutdown", vec!["the worker was shut down".into()]);
         let state = State::Failure;
@@ -350,8 +398,19 @@ async fn cancelled(worker: &Arc<Worker>, request: &Arc<Request>) {
 
 async fn requeue(worker: &Arc<Worker>, request: &Arc<Request>) {
     if request.settle() {
-        give_back(worker, std::slice::from_ref(request), Side::Last).await;
+        give_back_begun(worker, request, Side::Last).await;
     }
+}
+
+/// Gives back a message whose run has ended by the worker's or the task's own will: it does not count as one that took its
+/// worker with it.
+async fn give_back_begun(worker: &Worker, request: &Arc<Request>, side: Side) {
+    if request.is_counted_as_redelivered()
+        && let Err(error) = worker.client.broker().forget_begun(&request.delivery.tag).await
+    {
+        warn!(task_id = request.id(), %error, "this run counts as one that took its worker with it");
+    }
+    give_back(worker, std::slice::from_ref(request), side).await;
 }
 
 /// Gives messages back to their queues, which the caller has taken on to settle. For [`Side::Next`] they will come in the

@@ -1,7 +1,7 @@
 //! One delivery, from received to settled (celery.worker.request).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use chrono::{DateTime, Utc};
 use petiole_protocol::{TaskMessage, time};
@@ -33,6 +33,8 @@ pub(crate) struct Request {
     /// Ends the run from outside.
     pub(crate) cancel: CancellationToken,
     cause: Locked<Option<Cancel>>,
+    /// This run is counted as one of a message that came again.
+    redelivery: AtomicBool,
 }
 
 const OPEN: u8 = 0;
@@ -85,6 +87,7 @@ impl Request {
             settlement: AtomicU8::new(OPEN),
             cancel: CancellationToken::new(),
             cause: Locked::new(None),
+            redelivery: AtomicBool::new(false),
         }
     }
 
@@ -143,6 +146,15 @@ impl Request {
     /// Is it this worker's by Redis' books?
     pub(crate) fn is_held(&self) -> bool {
         self.settlement.load(Ordering::SeqCst) != SETTLED
+    }
+
+    /// Redis counts this run: the count is to be taken back when the run ends.
+    pub(crate) fn count_as_redelivered(&self) {
+        self.redelivery.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_counted_as_redelivered(&self) -> bool {
+        self.redelivery.load(Ordering::Relaxed)
     }
 
     /// Ends the run from outside; the first cause counts.

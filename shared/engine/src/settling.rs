@@ -161,8 +161,12 @@ impl Worker {
         self.enqueue(settlement, Some(request.clone()));
     }
 
-    fn settlement(&self, request: &Request, writes: Vec<Write>) -> (Settlement, bool) {
+    fn settlement(&self, request: &Request, mut writes: Vec<Write>) -> (Settlement, bool) {
         if request.settle() {
+            if request.is_counted_as_redelivered() {
+                let (key, field) = (self.client.broker().keys().redeliveries(), request.delivery.tag.clone());
+                writes.insert(0, Write::DeleteField { key, field });
+            }
             return (Settlement { tag: Some(request.delivery.tag.clone()), writes }, true);
         }
         (Settlement::writes(self.guarded(writes)), false)

@@ -112,6 +112,9 @@ async fn execute(worker: &Arc<Worker>, request: &Arc<Request>) {
     if !request.begin(since) {
         return;
     }
+    if request.acks_late && request.message.redelivered && crate::outcome::has_killed_workers(worker, request).await {
+        return;
+    }
     if !request.acks_late {
         // Before the run, but it need not be known: what the task ends with comes after it on the same way.
         worker.acknowledge(request);

@@ -412,3 +412,52 @@ async fn a_task_longer_than_the_visibility_timeout_runs_once() {
     stand.drained().await;
     stand.stop().await;
 }
+
+#[tokio::test]
+async fn a_message_that_takes_its_workers_with_it_becomes_a_dead_letter() {
+    let stand = Stand::new(&[("TASK_ACKS_LATE", "1"), ("TASK_MAX_REDELIVERIES", "2")]).await;
+    let (broker, keys) = (stand.client.broker(), stand.client.broker().keys());
+    // As another worker would have left it: begun again so often, and never ended.
+    let deliver = async |times: u64, tag: &str| {
+        let mut message = petiole_protocol::TaskMessage::new("t.add", tag, vec![json!(1), json!(2)], Map::new());
+        message.properties.routing_key.clone_from(&stand.queue);
+        let mut envelope = message.encode(tag.to_owned());
+        envelope.properties.redelivered = true;
+        let _: () =
+            redis::AsyncCommands::hset(&mut broker.connection(), keys.redeliveries(), tag, times).await.unwrap();
+        broker.publish(&stand.queue, 0, &envelope.to_text()).await.unwrap();
+        stand.result(tag).await
+    };
+    assert_eq!(deliver(1, &format!("{}-once", stand.queue)).await.result, json!(3));
+    let tag = format!("{}-twice", stand.queue);
+    let failed = deliver(2, &tag).await.exception().unwrap();
+    assert_eq!((failed.exc_type.as_str(), failed.exc_module.as_str()), ("WorkerLostError", "billiard.exceptions"));
+    stand.drained().await;
+    let left: u64 = redis::AsyncCommands::hlen(&mut broker.connection(), keys.redeliveries()).await.unwrap();
+    assert_eq!(left, 0, "counts of messages that have ended");
+    let dead = broker.dead_letters(0, 10).await.unwrap();
+    assert_eq!(dead.len(), 1);
+    assert_eq!((dead[0].id.as_str(), dead[0].task.as_deref(), &dead[0].queue), (&*tag, Some("t.add"), &stand.queue));
+    // Looked at, mended, sent again: it is a new message.
+    let _: () =
+        redis::AsyncCommands::del(&mut broker.connection(), stand.client.backend().task_key(&tag)).await.unwrap();
+    assert!(broker.replay(&tag).await.unwrap() && !broker.replay(&tag).await.unwrap());
+    assert_eq!(stand.result(&tag).await.result, json!(3));
+    assert!(broker.dead_letters(0, 10).await.unwrap().is_empty());
+    stand.drained().await;
+    stand.stop().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_kept_as_a_dead_letter() {
+    let stand = Stand::new(&[]).await;
+    let broker = stand.client.broker();
+    broker.publish(&stand.queue, 0, "no message at all").await.unwrap();
+    assert_eq!(stand.run("t.add", json!([2, 3])).await.result, json!(5));
+    stand.drained().await;
+    let dead = broker.dead_letters(0, 10).await.unwrap();
+    assert_eq!(dead.iter().map(|letter| letter.message.as_str()).collect::<Vec<_>>(), ["no message at all"]);
+    assert!(dead[0].reason.starts_with("cannot be read: "), "{}", dead[0].reason);
+    assert!(broker.delete_dead(&dead[0].id).await.unwrap() && !broker.delete_dead(&dead[0].id).await.unwrap());
+    stand.stop().await;
+}

@@ -63,6 +63,21 @@ impl Keys {
         self.key("petiole:owners")
     }
 
+    /// Ids of dead letters, with the time at which they were put there. Petiole's own.
+    pub fn dead(&self) -> String {
+        self.key("petiole:dead")
+    }
+
+    /// Dead letters by their ids. Petiole's own.
+    pub fn dead_letters(&self) -> String {
+        self.key("petiole:dead:letters")
+    }
+
+    /// Delivery tag → how often a message that was delivered before was begun again. Petiole's own.
+    pub fn redeliveries(&self) -> String {
+        self.key("petiole:redeliveries")
+    }
+
     /// What a producer remembers of a task that has no result yet. Petiole's own.
     pub fn sent(&self, task_id: &str) -> String {
         format!("{}petiole:sent:{task_id}", self.prefix)

@@ -7,6 +7,7 @@
 //! | [`broker`] | publish, acknowledge, give back, bindings | Channel, QoS |
 //! | [`consumer`] | fetch without a window in which a message is nowhere | Channel._brpop_start/_read |
 //! | [`settle`] | result, follow-ups, chord count and acknowledgement in one | celery.app.trace, celery.worker.request |
+//! | [`dead`] | messages that no worker will run | |
 //! | [`claims`] | who holds what, and what becomes of a dead worker's messages | QoS.restore_visible |
 //! | [`backend`] | results | celery.backends.redis |
 //! | [`chord`] | chord counting | celery.backends.redis |
@@ -19,6 +20,7 @@ pub mod chord;
 pub mod claims;
 pub mod connection;
 pub mod consumer;
+pub mod dead;
 mod declare;
 mod error;
 pub mod fanout;

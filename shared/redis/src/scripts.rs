@@ -61,6 +61,10 @@ script!(
     CHORD_RENEW, "chord_renew.lua"
 );
 script!(
+    /// Sends a dead letter again.
+    REPLAY, "replay.lua"
+);
+script!(
     /// Counts unacknowledged messages by where they came from.
     UNACKED_COUNT, "unacked_count.lua"
 );

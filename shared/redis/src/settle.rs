@@ -53,6 +53,28 @@ pub enum Write {
     },
     /// A key goes.
     Delete(String),
+    /// A field of a hash goes.
+    DeleteField {
+        /// The hash.
+        key: String,
+        /// The field.
+        field: String,
+    },
+    /// A message is put among the dead letters: see [`crate::dead::DeadLetter::write`].
+    DeadLetter {
+        /// The key of the ids.
+        index: String,
+        /// The key of the letters.
+        letters: String,
+        /// The letter's id.
+        id: String,
+        /// Seconds since the epoch.
+        score: f64,
+        /// The letter.
+        text: String,
+        /// How many are kept.
+        kept: u64,
+    },
     /// A result is stored and announced, unless a SUCCESS is there.
     Result {
         /// The key.
@@ -122,7 +144,14 @@ impl Write {
 
     /// Does it belong to the broker's database? The others belong to the results'.
     fn is_brokers(&self) -> bool {
-        matches!(self, Self::Once(_) | Self::Push { .. } | Self::Publish { .. })
+        matches!(
+            self,
+            Self::Once(_)
+                | Self::Push { .. }
+                | Self::Publish { .. }
+                | Self::DeleteField { .. }
+                | Self::DeadLetter { .. }
+        )
     }
 
     fn encode(&self, call: &mut Cmd) {
@@ -131,6 +160,10 @@ impl Write {
             Self::Push { list, text } => call.arg("P").arg(list).arg(text),
             Self::Publish { channel, text } => call.arg("U").arg(channel).arg(text),
             Self::Set { key, seconds, text } => call.arg("S").arg(key).arg(seconds).arg(text),
+            Self::DeleteField { key, field } => call.arg("X").arg(key).arg(field),
+            Self::DeadLetter { index, letters, id, score, text, kept } => {
+                call.arg("L").arg(index).arg(letters).arg(id).arg(score).arg(text).arg(kept)
+            }
             Self::Delete(key) => call.arg("D").arg(key),
             Self::Result { key, seconds, text } => call.arg("R").arg(key).arg(seconds).arg(text),
             Self::ChordPart { keys, seen, encoded, score, seconds, claim_seconds, claim, redelivered } => call

@@ -7,6 +7,8 @@
 --   U channel, text                     publish
 --   S key, seconds, text                set (0 seconds: for ever)
 --   D key                               delete
+--   X key, field                        delete a field of a hash
+--   L index, letters, id, time, text, how many are kept     a dead letter
 --   R key, seconds, text                store and announce a result, unless a SUCCESS is there
 --   C .j .t .s .d meta .c, id:index, encoded part, score, seconds to keep, seconds of a claim, token, redelivered (1|0)
 --                                       count a chord part
@@ -82,6 +84,21 @@ for i = 1, total do
         elseif letter == 'D' then
             if not skip then call('DEL', argv[at + 2]) end
             at = at + 2
+        elseif letter == 'X' then
+            if not skip then call('HDEL', argv[at + 2], argv[at + 3]) end
+            at = at + 3
+        elseif letter == 'L' then
+            if not skip then
+                local index, letters, id, time, text, kept = unpack(argv, at + 2, at + 7)
+                call('ZADD', index, time, id)
+                call('HSET', letters, id, text)
+                local surplus = call('ZCARD', index) - tonumber(kept)
+                if surplus > 0 then
+                    local oldest = call('ZPOPMIN', index, surplus)
+                    for k = 1, #oldest, 2 do call('HDEL', letters, oldest[k]) end
+                end
+            end
+            at = at + 7
         elseif letter == 'C' then
             -- Celery's counting of chord parts. After the end a redelivered part counts for nothing; a fresh one belongs to
             -- a new run of the same chord, whose sender says so only before its last part.
