@@ -1,5 +1,6 @@
 //! The operations of the contract, one file a resource.
 
+pub(crate) mod dead_letters;
 pub(crate) mod documents;
 pub(crate) mod events;
 pub(crate) mod health;
@@ -27,7 +28,8 @@ pub(crate) type Operations = (
     workflows::Workflows,
     schedules::Schedules,
     workers::Workers,
-    queues::Queues,
+    // Tuples have a default up to twelve.
+    (queues::Queues, dead_letters::DeadLetters),
     metrics::MetricsPage,
 );
 

@@ -17,6 +17,7 @@ pub mod canvas;
 pub mod client;
 pub mod compose;
 pub mod control;
+pub mod dead_letters;
 mod error;
 pub mod events;
 pub mod queues;

@@ -70,23 +70,27 @@ impl Broker {
         Ok(self.connection().hdel(self.keys().redeliveries(), tag).await?)
     }
 
-    /// Dead letters, the latest first, from the place `offset` on.
+    /// Dead letters, the latest first: those after the one with the id `after`. None: that one is not there.
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn dead_letters(&self, offset: usize, limit: usize) -> Result<Vec<DeadLetter>, RedisError> {
-        let (first, last) = (offset as isize, (offset + limit) as isize - 1);
-        if limit == 0 {
-            return Ok(vec![]);
-        }
+    pub async fn dead_letters(&self, after: Option<&str>, limit: usize) -> Result<Option<Vec<DeadLetter>>, RedisError> {
         let mut connection = self.connection();
-        let ids: Vec<String> = connection.zrevrange(self.keys().dead(), first, last).await?;
+        let first = match after {
+            None => 0,
+            Some(id) => match connection.zrevrank::<_, _, Option<isize>>(self.keys().dead(), id).await? {
+                Some(rank) => rank + 1,
+                None => return Ok(None),
+            },
+        };
+        let ids: Vec<String> =
+            connection.zrevrange(self.keys().dead(), first, first + (limit.max(1) as isize) - 1).await?;
         if ids.is_empty() {
-            return Ok(vec![]);
+            return Ok(Some(vec![]));
         }
         let texts: Vec<Option<String>> =
             cmd("HMGET").arg(self.keys().dead_letters()).arg(&ids).query_async(&mut connection).await?;
-        Ok(texts.into_iter().flatten().filter_map(|text| serde_json::from_str(&text).ok()).collect())
+        Ok(Some(texts.into_iter().flatten().filter_map(|text| serde_json::from_str(&text).ok()).collect()))
     }
 
     /// One dead letter.

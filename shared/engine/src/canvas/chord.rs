@@ -2,6 +2,7 @@
 //! on_chord_part_return; celery.backends.base: chord_error_from_stack).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use petiole_protocol::signature::Canvas;
 use petiole_protocol::{Map, Signature, State, TaskException, TaskMessage};
@@ -14,6 +15,9 @@ use tracing::warn;
 use super::{Failed, call_errbacks, fail_elements, failure_of};
 use crate::request::Request;
 use crate::worker::{Worker, until_done};
+
+/// So long a caller may take from sending a chord to waiting for it.
+const CALLERS_GET: Duration = Duration::from_millis(20);
 
 /// A part of a chord's header that has ended.
 pub(crate) struct Reported<'a> {
@@ -154,6 +158,9 @@ async fn complete(
         }
         Err(broken) => broken,
     };
+    // Python's `get` raises the error of the part itself to a caller who waits by now, as callers of Celery always do; who comes
+    // later gets the ChordError.
+    tokio::time::sleep(CALLERS_GET).await;
     fail_body(worker, body, part, &broken).await;
     until_done("end a chord", || backend.fail_chord(claim)).await?;
     Ok(vec![])
