@@ -154,6 +154,8 @@ impl DeadLetters {
     }
 
     /// Throw a dead letter away
+    ///
+    /// Its task keeps the failure that was stored for it.
     #[oai(path = "/v1/dead-letters/:id", method = "delete", operation_id = "deleteDeadLetter", tag = "Group::Workers")]
     async fn delete(
         &self,
