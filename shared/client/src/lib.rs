@@ -9,6 +9,7 @@
 //! | [`compose`] | chains, groups and chords in Rust: `chain!`, `group!`, `chord` | celery.canvas |
 //! | [`control`] | ask and steer workers | celery.app.control |
 //! | [`events`] | what workers tell of tasks | celery.events |
+//! | [`limits`] | count requests in windows of time | |
 //! | [`queues`] | which queues there are, and what waits in them | celery.bin.amqp |
 
 pub mod apply;
@@ -20,6 +21,7 @@ pub mod control;
 pub mod dead_letters;
 mod error;
 pub mod events;
+pub mod limits;
 pub mod queues;
 pub mod send;
 mod sent_event;

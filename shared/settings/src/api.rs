@@ -22,6 +22,12 @@ pub struct ApiSettings {
     pub upload_limit: usize,
     /// `ALLOWED_TASKS`: names of tasks, or patterns with `*`, that may be enqueued over HTTP.
     pub allowed_tasks: Vec<String>,
+    /// `API_CORS_ORIGINS`: the origins whose pages may use the API from a browser, or `*`; none by default.
+    pub cors_origins: Vec<String>,
+    /// `API_RATE_LIMIT`: how many requests a minute each key may make; 0, the default: any number.
+    pub rate_limit: u32,
+    /// `API_DAILY_QUOTA`: how many requests a day (UTC) each key may make; 0, the default: any number.
+    pub daily_quota: u32,
     /// `API_REQUEST_TIMEOUT`: how long one request may take, waiting and streaming left out.
     pub request_timeout: Duration,
     /// `API_SHUTDOWN_TIMEOUT`: how long requests under way may take to end once the service is told to stop.
@@ -59,6 +65,9 @@ impl ApiSettings {
             body_limit: reader.number(&["API_BODY_LIMIT"], 10 << 20, 1..=1 << 30),
             upload_limit: reader.number(&["API_UPLOAD_LIMIT"], 50 << 20, 1..=1 << 30),
             allowed_tasks: reader.list(&["ALLOWED_TASKS"]).unwrap_or_else(|| vec!["*".to_owned()]),
+            cors_origins: read_origins(reader),
+            rate_limit: reader.number(&["API_RATE_LIMIT"], 0, 0..=1_000_000_000),
+            daily_quota: reader.number(&["API_DAILY_QUOTA"], 0, 0..=2_000_000_000),
             request_timeout: reader.seconds(&["API_REQUEST_TIMEOUT"], Duration::from_secs(30)),
             shutdown_timeout: reader.seconds(&["API_SHUTDOWN_TIMEOUT"], Duration::from_secs(30)),
         }
@@ -76,6 +85,24 @@ impl ApiSettings {
             }
         }
     }
+}
+
+fn read_origins(reader: &mut Reader) -> Vec<String> {
+    let origins = reader.list(&["API_CORS_ORIGINS"]).unwrap_or_default();
+    let is_origin = |text: &String| {
+        text == "*"
+            || text
+                .split_once("://")
+                .is_some_and(|(scheme, host)| !scheme.is_empty() && !host.is_empty() && !host.contains('/'))
+    };
+    if let Some(wrong) = origins.iter().find(|origin| !is_origin(origin)) {
+        reader.problem(
+            "API_CORS_ORIGINS",
+            Some(wrong),
+            "* or origins such as https://app.example.org, separated by commas",
+        );
+    }
+    origins
 }
 
 fn read_keys(reader: &mut Reader) -> Vec<ApiKey> {
@@ -118,6 +145,22 @@ mod tests {
         assert_eq!((api.body_limit, api.upload_limit), (10_485_760, 52_428_800));
         assert_eq!(api.allowed_tasks, ["*"]);
         assert!(api.keys.is_empty());
+        assert!(api.cors_origins.is_empty());
+        assert_eq!((api.rate_limit, api.daily_quota), (0, 0));
+    }
+
+    #[test]
+    fn origins_are_origins() {
+        let read = |text: &str| {
+            let mut reader = Reader::from_map([("API_CORS_ORIGINS", text)]);
+            let origins = ApiSettings::read(&mut reader).cors_origins;
+            reader.finish().map(|()| origins).map_err(|error| error.to_string())
+        };
+        assert_eq!(read("https://a.example, http://localhost:3000").unwrap().len(), 2);
+        assert_eq!(read("*").unwrap(), ["*"]);
+        for wrong in ["a.example", "https://a.example/app", "https://"] {
+            assert!(read(wrong).unwrap_err().contains("API_CORS_ORIGINS"), "{wrong}");
+        }
     }
 
     #[test]

@@ -10,11 +10,13 @@
 //! | `jsonb` | JSON as PostgreSQL can keep it |
 //! | `schedules` | periodic tasks, for whoever sends them |
 //! | `idempotency` | keys by which a repeated request gets its first answer |
+//! | `api_keys` | keys that the API has issued |
 //! | `embedding_model` | which model made the vectors |
 //!
 //! Everything is reached through [`Storage`]; each file adds its own methods to it. The crate knows nothing of Celery:
 //! to it, an outbox message is a queue's name, a priority and a text.
 
+mod api_keys;
 mod chunks;
 mod cursor;
 mod documents;
@@ -30,6 +32,7 @@ mod schedules;
 mod search;
 mod storage;
 
+pub use api_keys::{ApiKeyRow, NewApiKey};
 pub use chunks::NewChunk;
 pub use cursor::{Cursor, Page};
 pub use documents::{Document, DocumentFilter, DocumentState, DocumentText, NewDocument};

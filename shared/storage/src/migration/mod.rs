@@ -13,6 +13,7 @@ impl MigratorTrait for Migrator {
                 up: include_str!("m0001_events_documents_outbox.sql"),
             }),
             Box::new(Sql { name: "m0002_schedules", up: include_str!("m0002_schedules.sql") }),
+            Box::new(Sql { name: "m0003_api_keys", up: include_str!("m0003_api_keys.sql") }),
         ]
     }
 }
