@@ -10,6 +10,9 @@ use poem::{Endpoint, EndpointExt, Response, Server};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Auth;
+use crate::cors::Cors;
+use crate::etag::Tags;
+use crate::limits::Limit;
 use crate::metrics::Measure;
 use crate::request_id::RequestIds;
 use crate::routes::Operations;
@@ -23,9 +26,12 @@ pub fn routes(state: &State) -> impl Endpoint<Output = Response> + use<> {
     let methods = Methods::new(&description);
     spec::pages(&service, &description)
         .nest("/", service)
+        .with(Tags)
+        .with(Limit)
         .with(Auth(state.keys.clone()))
         .with(AddData::new(state.clone()))
         .with(RequestIds { methods: methods.clone() })
+        .with(Cors::new(&state.cors_origins))
         .with(Measure { metrics: state.metrics.clone(), methods })
         .map_to_response()
 }
@@ -76,9 +82,12 @@ pub async fn serve<A: Acceptor + 'static>(
     }));
     let server = Server::new_with_acceptor(acceptor);
     let failed = CancellationToken::new();
-    let (broken, signal) = (failed.clone(), async {
+    let (broken, stopping) = (failed.clone(), state.stopping.clone());
+    let signal = async move {
         tokio::select! { () = stop => {}, () = failed.cancelled() => {} }
-    });
+        // who waits for a task gets what there is, streams end
+        stopping.cancel();
+    };
     let served = server.run_with_graceful_shutdown(routes(&state), signal, Some(grace));
     let watched = async {
         let result = match prepared.await {

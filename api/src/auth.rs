@@ -1,23 +1,54 @@
 //! API keys: who may do what.
 
+use std::sync::Arc;
+
 use petiole_settings::{ApiKey, KeyScope};
+use petiole_storage::Storage;
 use poem::http::{Method, StatusCode, header};
 use poem::{Endpoint, Middleware, Request};
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 
+use crate::keys::{self, IssuedKeys};
 use crate::problem::Problem;
 use crate::spec::KeysAre;
+use crate::task_names;
 
-/// The keys that open the API, as hashes; none: everything is open.
-#[derive(Clone, Debug, Default)]
-pub struct Keys(Vec<(Hash, KeyScope)>);
+/// The keys that open the API: those of the settings, as hashes, and those that were issued. None in the settings:
+/// everything is open.
+#[derive(Clone)]
+pub struct Keys {
+    configured: Arc<[(Hash, KeyScope)]>,
+    issued: Arc<IssuedKeys>,
+}
 
 type Hash = [u8; 32];
 
-/// Whose request it is: the beginning of the hash of its key, or nothing where no keys are asked for.
+/// Whose request it is, and what that one may do.
 #[derive(Clone, Debug, Default)]
-pub struct Caller(pub String);
+pub struct Caller {
+    /// The id of an issued key, or the beginning of the hash of one of the settings; empty where no keys are asked for.
+    pub id: String,
+    /// Patterns of the tasks that may be sent, where the key has its own.
+    pub allowed_tasks: Option<Vec<String>>,
+    /// Requests a minute, where the key has its own limit.
+    pub rate_limit: Option<u32>,
+    /// Requests a day, where the key has its own limit.
+    pub daily_quota: Option<u32>,
+}
+
+impl Caller {
+    /// # Errors
+    /// 403 when the key may not send this task.
+    pub(crate) fn check_task(&self, name: &str) -> Result<(), Problem> {
+        match &self.allowed_tasks {
+            Some(patterns) if !patterns.iter().any(|pattern| task_names::matches(pattern, name)) => {
+                Err(Problem::new(StatusCode::FORBIDDEN, format!("this key may not send the task {name}")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
 
 impl<'a> poem::FromRequest<'a> for Caller {
     async fn from_request(request: &'a Request, _: &mut poem::RequestBody) -> poem::Result<Self> {
@@ -26,18 +57,24 @@ impl<'a> poem::FromRequest<'a> for Caller {
 }
 
 impl Keys {
-    /// These keys. The texts are not kept.
-    pub fn new(keys: &[ApiKey]) -> Self {
-        Self(keys.iter().map(|key| (hash(key.key.expose_secret()), key.scope)).collect())
+    /// These keys, whose texts are not kept, and those that `storage` holds.
+    pub fn new(keys: &[ApiKey], storage: Storage) -> Self {
+        let configured = keys.iter().map(|key| (hash(key.key.expose_secret()), key.scope)).collect();
+        Self { configured, issued: Arc::new(IssuedKeys::new(storage)) }
     }
 
     pub(crate) fn are(&self) -> KeysAre {
-        if self.0.is_empty() { KeysAre::Ignored } else { KeysAre::Needed }
+        if self.configured.is_empty() { KeysAre::Ignored } else { KeysAre::Needed }
+    }
+
+    /// The issued ones.
+    pub(crate) fn issued(&self) -> &IssuedKeys {
+        &self.issued
     }
 
     /// Whose request this is, when it may be done.
-    fn admit(&self, request: &Request) -> Result<Caller, Problem> {
-        if self.0.is_empty() {
+    async fn admit(&self, request: &Request) -> Result<Caller, Problem> {
+        if self.configured.is_empty() {
             return Ok(Caller::default());
         }
         let Some(given) = given_key(request) else {
@@ -46,18 +83,43 @@ impl Keys {
                 "a key is needed: Authorization: Bearer KEY, or X-API-Key: KEY",
             ));
         };
+        let (caller, scope) = match self.configured(given) {
+            Some(known) => known,
+            None => self.issued_to(given).await?,
+        };
+        let needed = needed(request);
+        if opens(scope, needed) {
+            return Ok(caller);
+        }
+        let detail = match needed {
+            KeyScope::Admin => "this needs a key of the scope admin",
+            _ => "this key may only read",
+        };
+        Err(Problem::new(StatusCode::FORBIDDEN, detail))
+    }
+
+    fn configured(&self, given: &str) -> Option<(Caller, KeyScope)> {
         let given = hash(given);
         // all keys are compared to the last byte: the time tells nothing
-        let scope =
-            self.0.iter().fold(None, |found, (key, scope)| if same(key, &given) { Some(*scope) } else { found });
-        let Some(scope) = scope else {
-            return Err(Problem::new(StatusCode::UNAUTHORIZED, "this key is not known"));
+        let scope = self
+            .configured
+            .iter()
+            .fold(None, |found, (key, scope)| if same(key, &given) { Some(*scope) } else { found })?;
+        let id = given[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        Some((Caller { id, ..Caller::default() }, scope))
+    }
+
+    async fn issued_to(&self, given: &str) -> Result<(Caller, KeyScope), Problem> {
+        let Some(row) = self.issued.find(given).await? else {
+            return Err(Problem::new(StatusCode::UNAUTHORIZED, "this key is not known, or not valid any more"));
         };
-        if opens(scope, needed(request)) {
-            Ok(Caller(given[..8].iter().map(|byte| format!("{byte:02x}")).collect()))
-        } else {
-            Err(Problem::new(StatusCode::FORBIDDEN, "this key may only read"))
-        }
+        let caller = Caller {
+            id: row.id.to_string(),
+            allowed_tasks: row.allowed_tasks.clone(),
+            rate_limit: row.rate_limit,
+            daily_quota: row.daily_quota,
+        };
+        Ok((caller, keys::scope(&row.scope)))
     }
 }
 
@@ -83,12 +145,17 @@ fn given_key(request: &Request) -> Option<&str> {
 /// Reading covers whatever changes nothing: GET, and searching.
 fn needed(request: &Request) -> KeyScope {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if reads || request.uri().path() == "/v1/search" { KeyScope::Read } else { KeyScope::Write }
+    let path = request.uri().path();
+    if path == "/v1/keys" || path.starts_with("/v1/keys/") {
+        return KeyScope::Admin;
+    }
+    if reads || path == "/v1/search" { KeyScope::Read } else { KeyScope::Write }
 }
 
 fn opens(scope: KeyScope, needed: KeyScope) -> bool {
     match scope {
-        KeyScope::All | KeyScope::Admin | KeyScope::Write => true,
+        KeyScope::All | KeyScope::Admin => true,
+        KeyScope::Write => needed != KeyScope::Admin,
         KeyScope::Read => needed == KeyScope::Read,
     }
 }
@@ -99,7 +166,7 @@ pub(crate) fn guarded(path: &str) -> bool {
 }
 
 /// Lets through to `/v1` and the metrics only who may.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Auth(pub Keys);
 
 impl<E: Endpoint> Middleware<E> for Auth {
@@ -121,7 +188,7 @@ impl<E: Endpoint> Endpoint for Guarded<E> {
 
     async fn call(&self, mut request: Request) -> poem::Result<Self::Output> {
         if guarded(request.uri().path()) {
-            let caller = self.keys.admit(&request)?;
+            let caller = self.keys.admit(&request).await?;
             request.extensions_mut().insert(caller);
         }
         self.endpoint.call(request).await
@@ -133,21 +200,23 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
 
-    fn keys() -> Keys {
+    /// Nothing listens there: keys of the settings need no database.
+    async fn keys() -> Keys {
         let key = |key: &str, scope| ApiKey { key: key.to_owned().into(), scope };
-        Keys::new(&[key("full", KeyScope::All), key("reader", KeyScope::Read), key("writer", KeyScope::Write)])
+        let keys = [key("full", KeyScope::All), key("reader", KeyScope::Read), key("writer", KeyScope::Write)];
+        Keys::new(&keys, Storage::connect("postgres://u:p@127.0.0.1:9/d", 1).await.unwrap())
     }
 
-    fn status(method: Method, path: &str, name: &str, value: &str) -> u16 {
+    async fn status(method: Method, path: &str, name: &str, value: &str) -> u16 {
         let request = Request::builder().method(method).uri(path.parse().unwrap()).header(name, value).finish();
-        keys().admit(&request).map_or_else(|problem| problem.status().as_u16(), |_| 200)
+        keys().await.admit(&request).await.map_or_else(|problem| problem.status().as_u16(), |_| 200)
     }
 
-    #[test]
-    fn a_key_comes_in_either_header() {
-        assert_eq!(status(Method::POST, "/v1/tasks", "authorization", "Bearer full"), 200);
-        assert_eq!(status(Method::POST, "/v1/tasks", "authorization", "bearer full"), 200);
-        assert_eq!(status(Method::POST, "/v1/tasks", "x-api-key", "full"), 200);
+    #[tokio::test]
+    async fn a_key_comes_in_either_header() {
+        assert_eq!(status(Method::POST, "/v1/tasks", "authorization", "Bearer full").await, 200);
+        assert_eq!(status(Method::POST, "/v1/tasks", "authorization", "bearer full").await, 200);
+        assert_eq!(status(Method::POST, "/v1/tasks", "x-api-key", "full").await, 200);
         for (name, value) in [
             ("authorization", "Basic full"),
             ("authorization", "full"),
@@ -155,16 +224,19 @@ mod tests {
             ("x-api-key", ""),
             ("a", "b"),
         ] {
-            assert_eq!(status(Method::POST, "/v1/tasks", name, value), 401, "{name}: {value}");
+            assert_eq!(status(Method::POST, "/v1/tasks", name, value).await, 401, "{name}: {value}");
         }
     }
 
-    #[test]
-    fn a_reader_reads_and_searches() {
-        assert_eq!(status(Method::GET, "/v1/events", "x-api-key", "reader"), 200);
-        assert_eq!(status(Method::POST, "/v1/search", "x-api-key", "reader"), 200);
-        assert_eq!(status(Method::POST, "/v1/events", "x-api-key", "reader"), 403);
-        assert_eq!(status(Method::DELETE, "/v1/documents/1", "x-api-key", "reader"), 403);
-        assert_eq!(status(Method::DELETE, "/v1/documents/1", "x-api-key", "writer"), 200);
+    #[tokio::test]
+    async fn a_reader_reads_and_searches() {
+        assert_eq!(status(Method::GET, "/v1/events", "x-api-key", "reader").await, 200);
+        assert_eq!(status(Method::POST, "/v1/search", "x-api-key", "reader").await, 200);
+        assert_eq!(status(Method::POST, "/v1/events", "x-api-key", "reader").await, 403);
+        assert_eq!(status(Method::DELETE, "/v1/documents/1", "x-api-key", "reader").await, 403);
+        assert_eq!(status(Method::DELETE, "/v1/documents/1", "x-api-key", "writer").await, 200);
+        assert_eq!(status(Method::GET, "/v1/keys", "x-api-key", "reader").await, 403);
+        assert_eq!(status(Method::GET, "/v1/keys", "x-api-key", "writer").await, 403);
+        assert_eq!(status(Method::GET, "/v1/keys", "x-api-key", "full").await, 200);
     }
 }

@@ -8,6 +8,10 @@
 //! | [`problem`] | the one form of every error (RFC 9457) |
 //! | `failures` | which errors an operation may answer with, for the description and the compiler |
 //! | [`auth`] | API keys and their scopes |
+//! | [`command`] | the command line |
+//! | [`keys`] | keys that are issued: made, found again, revoked |
+//! | [`limits`] | how many requests a key may make |
+//! | `cors`, `etag` | pages of other origins; answers that need not be sent again |
 //! | [`request_id`] | one id a request: taken or made, returned, logged, passed on into the task |
 //! | `body`, `schema_check` | reading a JSON body and saying exactly what is wrong with it |
 //! | `event_types` | which events there are, and what data each takes: one line a type |
@@ -23,10 +27,15 @@ pub mod app;
 pub mod auth;
 mod body;
 mod calls;
+pub mod command;
+mod cors;
+mod etag;
 mod event_types;
 mod failures;
 mod json;
+pub mod keys;
 mod language;
+pub mod limits;
 pub mod metrics;
 pub mod problem;
 mod recent;

@@ -4,32 +4,30 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
+use petiole_api::command::{Arguments, Command, keys};
 use petiole_api::{app, state::State};
 use petiole_settings::{Settings, telemetry};
+use petiole_storage::Storage;
 use poem::listener::{Listener, TcpListener};
+use secrecy::ExposeSecret;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How long a migration may take, with the wait for PostgreSQL.
 const MIGRATION: Duration = Duration::from_secs(600);
 
-/// HTTP API that enqueues Celery messages. Settings come from the environment.
-#[derive(Parser)]
-#[command(name = "api", version, about)]
-struct Cli {
-    /// Bring the database's schema up to date and exit. The service does so itself at its start.
-    #[arg(long)]
-    migrate: bool,
-}
-
 fn main() -> anyhow::Result<()> {
-    let cli = Cli::parse();
+    let arguments = Arguments::parse();
     let settings = Settings::load()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
+    if let Some(Command::Keys(command)) = arguments.command {
+        return runtime.block_on(async {
+            let storage = Storage::connect(settings.database_url.expose_secret(), 1).await?;
+            println!("{}", keys(&storage, command).await?);
+            Ok(())
+        });
+    }
     telemetry::init(&settings.log);
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("no runtime")?
-        .block_on(async { if cli.migrate { migrate(&settings).await } else { run(settings).await } })
+    runtime.block_on(async { if arguments.migrate { migrate(&settings).await } else { run(settings).await } })
 }
 
 async fn migrate(settings: &Settings) -> anyhow::Result<()> {

@@ -125,6 +125,13 @@ impl Problem {
         self
     }
 
+    /// The same problem with the seconds to wait before the next try.
+    #[must_use]
+    pub fn with_retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
     /// The same problem with the list of allowed methods.
     #[must_use]
     pub fn with_allow(mut self, allow: String) -> Self {

@@ -10,6 +10,7 @@ use poem::{Endpoint, IntoResponse, Middleware, Request, Response};
 use tracing::Instrument;
 use uuid::Uuid;
 
+use crate::limits::LimitHeaders;
 use crate::problem::Problem;
 use crate::spec::Methods;
 
@@ -58,6 +59,25 @@ async fn buffered(mut request: Request) -> Request {
     request
 }
 
+/// What keeps a browser from doing more with an answer than it is for. Pages say themselves what they load.
+fn secure(response: &mut Response) {
+    let page = response.content_type().is_some_and(|kind| kind.starts_with("text/html"));
+    let headers = response.headers_mut();
+    for (name, value) in [
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "DENY"),
+        ("referrer-policy", "no-referrer"),
+        ("cross-origin-opener-policy", "same-origin"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if !page {
+        let nothing = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+        headers.insert(header::CONTENT_SECURITY_POLICY, nothing);
+    }
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+}
+
 /// Gives requests their id, errors their form, and the log its lines.
 pub struct RequestIds {
     pub(crate) methods: Methods,
@@ -89,9 +109,13 @@ impl<E: Endpoint> Endpoint for WithRequestId<E> {
         async {
             let request = buffered(request).await;
             let answer = AssertUnwindSafe(self.endpoint.call(request)).catch_unwind().await;
+            let mut limits = None;
             let problem = match answer {
                 Ok(Ok(response)) => Err(response.into_response()),
-                Ok(Err(error)) => Ok(Problem::from_error(&error)),
+                Ok(Err(error)) => {
+                    limits = error.data::<LimitHeaders>().cloned();
+                    Ok(Problem::from_error(&error))
+                }
                 Err(_) => {
                     tracing::error!("a handler panicked");
                     Ok(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "something went wrong here; the logs know more"))
@@ -107,7 +131,10 @@ impl<E: Endpoint> Endpoint for WithRequestId<E> {
             if let Ok(value) = HeaderValue::from_str(&id.0) {
                 response.headers_mut().insert(HEADER, value);
             }
-            response.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+            if let Some(LimitHeaders(headers)) = limits {
+                response.headers_mut().extend(headers);
+            }
+            secure(&mut response);
             let (status, took) = (response.status().as_u16(), begun.elapsed());
             match path.as_str() {
                 // asked every few seconds by whatever watches

@@ -65,8 +65,8 @@ fn complete(mut document: Value, keys: KeysAre) -> Value {
     });
     if let Some(paths) = document["paths"].as_object_mut() {
         for (path, item) in paths.iter_mut() {
-            for operation in item.as_object_mut().into_iter().flat_map(Map::values_mut) {
-                complete_operation(path, operation, keys);
+            for (method, operation) in item.as_object_mut().into_iter().flatten() {
+                complete_operation(path, method, operation, keys);
             }
         }
     }
@@ -83,7 +83,7 @@ fn complete(mut document: Value, keys: KeysAre) -> Value {
     document
 }
 
-fn complete_operation(path: &str, operation: &mut Value, keys: KeysAre) {
+fn complete_operation(path: &str, method: &str, operation: &mut Value, keys: KeysAre) {
     operation["security"] = match (guarded(path), keys) {
         (false, _) => json!([]),
         (true, KeysAre::Needed) => json!([{"bearer": []}, {"api_key": []}]),
@@ -96,14 +96,59 @@ fn complete_operation(path: &str, operation: &mut Value, keys: KeysAre) {
         form["additionalProperties"] = json!(false);
     }
     let Some(responses) = operation["responses"].as_object_mut() else { return };
+    if guarded(path) {
+        let problem = responses.get("401").map(|refused| refused["content"].clone());
+        let seconds = json!({"description": "Seconds to wait before the next try.", "required": true, "schema": {"type": "integer"}});
+        responses.insert(
+            "429".into(),
+            json!({
+                "description": "The key's requests of this minute or day are used up.",
+                "content": problem, "headers": {"Retry-After": seconds},
+            }),
+        );
+    }
+    let tagged = method == "get"
+        && responses.get("200").is_some_and(|ok| !ok["content"]["application/json; charset=utf-8"].is_null());
+    if tagged {
+        responses["200"]["headers"]["ETag"] =
+            json!({"description": "Names this answer.", "schema": {"type": "string"}});
+        responses.insert(
+            "304".into(),
+            json!({
+                "description": "The answer is still the one that `If-None-Match` names.",
+                "headers": {"ETag": {"description": "Names the answer.", "schema": {"type": "string"}}},
+            }),
+        );
+    }
     for response in responses.values_mut() {
         let id = json!({
             "description": "The request's id: the one that came, or a new one.",
             "required": true, "schema": {"type": "string"},
         });
         response["headers"]["X-Request-Id"] = id;
+        if let Some(stream) = response.pointer_mut("/content/text~1event-stream") {
+            // what the schema of a stream describes is each of its events
+            let data = stream["schema"]["items"].take();
+            stream["schema"] = json!({
+                "type": "object", "description": "One event of the stream.", "required": ["event", "data"],
+                "properties": {
+                    "event": {"type": "string", "description": "Its kind."},
+                    "data": {"type": "string", "description": "A JSON text: what `x-data` describes, or a report.", "x-data": data},
+                },
+            });
+        }
         if response["description"].as_str().is_none_or(str::is_empty) {
             response["description"] = json!("Done.");
+        }
+    }
+    if tagged {
+        let known = json!({
+            "name": "If-None-Match", "in": "header", "required": false, "schema": {"type": "string"},
+            "description": "The `ETag` of an answer that you have: if it still holds, the answer is 304 and has no body.",
+        });
+        match operation["parameters"].as_array_mut() {
+            Some(parameters) => parameters.push(known),
+            None => operation["parameters"] = json!([known]),
         }
     }
 }
@@ -130,17 +175,27 @@ fn complete_schema(name: &str, schema: &mut Value, enums: &Map<String, Value>) {
     }
 }
 
+/// The schema with null among its values.
 fn nullable(mut schema: Value, enums: &Map<String, Value>) -> Value {
-    // a reference beside other words: a choice is written out, since null is none of its own values
-    let referred = schema["allOf"][0]["$ref"].as_str().or(schema["$ref"].as_str());
-    let choice = referred.and_then(|path| path.rsplit('/').next()).and_then(|name| enums.get(name)).cloned();
-    if let Some(mut choice) = choice {
+    let null = json!({"type": "object", "nullable": true, "enum": [null]});
+    let reference = schema["allOf"][0].get("$ref").or(schema.get("$ref")).cloned();
+    if let Some(reference) = reference {
+        let name = reference.as_str().and_then(|path| path.rsplit('/').next()).unwrap_or_default();
+        // a choice is written out, so that null can be one of its values
+        let mut written = match enums.get(name) {
+            Some(choice) => nullable(choice.clone(), enums),
+            None => json!({"anyOf": [{"$ref": reference}, null]}),
+        };
         for word in ["description", "default"] {
-            if !schema[word].is_null() {
-                choice[word] = schema[word].take();
+            if let Some(said) = schema.get(word).or(schema["allOf"][1].get(word)) {
+                written[word] = said.clone();
             }
         }
-        schema = choice;
+        return written;
+    }
+    if let Some(Value::Array(alternatives)) = schema.get_mut("oneOf") {
+        alternatives.push(null);
+        return schema;
     }
     if let Some(map) = schema.as_object_mut()
         && map.contains_key("type")
@@ -149,10 +204,6 @@ fn nullable(mut schema: Value, enums: &Map<String, Value>) -> Value {
         if let Some(values) = map.get_mut("enum").and_then(Value::as_array_mut) {
             values.push(Value::Null);
         }
-        return schema;
-    }
-    if let Some(reference) = schema.get("$ref").cloned() {
-        return json!({"nullable": true, "allOf": [{"$ref": reference}]});
     }
     schema
 }

@@ -12,8 +12,10 @@ use petiole_settings::{Reader, Settings};
 use petiole_storage::Storage;
 use secrecy::ExposeSecret;
 use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use crate::auth::Keys;
+use crate::limits::{LocalCounts, RateLimits};
 use crate::metrics::Metrics;
 use crate::problem::Problem;
 use crate::recent::Recent;
@@ -35,6 +37,11 @@ pub struct State {
     pub keys: Keys,
     /// How much a request may bring.
     pub limits: Limits,
+    /// Cancelled as soon as the service is told to stop.
+    pub(crate) stopping: CancellationToken,
+    pub(crate) rate_limits: RateLimits,
+    pub(crate) local_counts: Arc<LocalCounts>,
+    pub(crate) cors_origins: Vec<String>,
     pub(crate) tasks: Arc<TaskNames>,
     pub(crate) queues: Arc<Queues>,
     pub(crate) recent: Arc<Recent>,
@@ -74,9 +81,13 @@ impl State {
         let time_zone = configured_time_zone(&mut reader);
         reader.finish()?;
         Ok(Self {
+            keys: Keys::new(&settings.api.keys, storage.clone()),
             storage,
             time_zone,
-            keys: Keys::new(&settings.api.keys),
+            stopping: CancellationToken::new(),
+            rate_limits: RateLimits { minute: settings.api.rate_limit, day: settings.api.daily_quota },
+            local_counts: Arc::default(),
+            cors_origins: settings.api.cors_origins.clone(),
             limits: Limits {
                 body: settings.api.body_limit,
                 upload: settings.api.upload_limit,

@@ -79,7 +79,7 @@ impl TaskNames {
 }
 
 /// Whether a pattern, in which `*` stands for any text, is this name.
-fn matches(pattern: &str, name: &str) -> bool {
+pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     let Some((head, rest)) = pattern.split_once('*') else { return pattern == name };
     let Some(mut name) = name.strip_prefix(head) else { return false };
     let mut parts: Vec<_> = rest.split('*').collect();

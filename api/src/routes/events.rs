@@ -191,7 +191,7 @@ impl Events {
 
 fn idempotency_key(key: String, caller: &Caller, request: &EventRequest) -> IdempotencyKey {
     let request = json!({"type": request.kind, "data": request.data});
-    IdempotencyKey { scope: format!("events {}", caller.0), key, request_hash: request_hash(&request) }
+    IdempotencyKey { scope: format!("events {}", caller.id), key, request_hash: request_hash(&request) }
 }
 
 fn first_answer(answer: &Value) -> Result<(Uuid, String), Problem> {

@@ -4,6 +4,7 @@ pub(crate) mod dead_letters;
 pub(crate) mod documents;
 pub(crate) mod events;
 pub(crate) mod health;
+pub(crate) mod keys;
 pub(crate) mod metrics;
 pub(crate) mod queues;
 pub(crate) mod recent_tasks;
@@ -24,13 +25,13 @@ pub(crate) type Operations = (
     events::Events,
     tasks::Tasks,
     task_stream::TaskStream,
-    recent_tasks::RecentTasks,
     workflows::Workflows,
     schedules::Schedules,
     workers::Workers,
     // Tuples have a default up to twelve.
     (queues::Queues, dead_letters::DeadLetters),
     metrics::MetricsPage,
+    keys::KeysApi,
 );
 
 /// The groups of operations in the description.
@@ -53,4 +54,6 @@ pub(crate) enum Group {
     Schedules,
     /// Who works, and what waits to be worked on.
     Workers,
+    /// Who may use the service, and how far.
+    Keys,
 }

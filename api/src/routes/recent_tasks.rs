@@ -1,20 +1,11 @@
-//! The list of recent tasks.
+//! What the list of recent tasks shows.
 
 use chrono::{DateTime, Utc};
-use poem::web::Data;
-use poem_openapi::param::Query;
-use poem_openapi::payload::Json;
-use poem_openapi::{Object, OpenApi};
+use poem_openapi::Object;
 
-use crate::failures::{Answer, Seen};
 use crate::problem::Problem;
 use crate::recent::{RecentFilter, RecentTask};
-use crate::routes::Group;
-use crate::routes::documents::default_limit;
 use crate::state::State;
-
-#[derive(Clone, Default)]
-pub(crate) struct RecentTasks;
 
 /// A task of late, as events tell of it.
 #[derive(Debug, Object)]
@@ -80,42 +71,19 @@ pub(crate) struct RecentPage {
     next_cursor: Option<String>,
 }
 
-#[OpenApi]
-impl RecentTasks {
-    /// List recent tasks
-    ///
-    /// The last 10,000 tasks that this service has sent or that workers have told of by Celery's events (`-E`), since it
-    /// started. Newest first, by pages: give `next_cursor` as `cursor` for the next one.
-    #[oai(path = "/v1/tasks", method = "get", operation_id = "listTasks", tag = "Group::Tasks")]
-    #[allow(clippy::too_many_arguments)]
-    async fn list(
-        &self,
-        state: Data<&State>,
-        /// At most this many.
-        #[oai(default = "default_limit", validator(minimum(value = "1"), maximum(value = "200")))]
-        limit: Query<u64>,
-        /// Where the page begins: `next_cursor` of the page before.
-        #[oai(validator(pattern = "^[0-9]{0,18}$"))]
-        cursor: Query<Option<String>>,
-        /// Only tasks of this name.
-        name: Query<Option<String>>,
-        /// Only tasks in this state.
-        #[oai(name = "state")]
-        in_state: Query<Option<String>>,
-        /// Only tasks of this worker.
-        worker: Query<Option<String>>,
-    ) -> Answer<Json<RecentPage>, Seen> {
-        let filter = RecentFilter { name: name.0, state: in_state.0, worker: worker.0 };
-        let cursor = cursor.0.filter(|cursor| !cursor.is_empty());
-        let before = cursor.map(|cursor| cursor.parse().map_err(|_| not_a_cursor())).transpose()?;
-        let (items, next) = state.recent.page(&filter, before, usize::try_from(limit.0).unwrap_or(usize::MAX));
-        Ok(Json(RecentPage {
-            items: items.into_iter().map(Into::into).collect(),
-            next_cursor: next.map(|place| place.to_string()),
-        }))
-    }
-}
-
-fn not_a_cursor() -> Problem {
-    Problem::field("cursor", "is not a next_cursor of this list")
+/// A page of the list, by the cursor that came.
+pub(crate) fn page(
+    state: &State,
+    filter: &RecentFilter,
+    cursor: Option<&str>,
+    limit: u64,
+) -> Result<RecentPage, Problem> {
+    let not_a_cursor = |_| Problem::field("cursor", "is not a next_cursor of this list");
+    let cursor = cursor.filter(|cursor| !cursor.is_empty());
+    let before = cursor.map(|cursor| cursor.parse().map_err(not_a_cursor)).transpose()?;
+    let (items, next) = state.recent.page(filter, before, usize::try_from(limit).unwrap_or(usize::MAX));
+    Ok(RecentPage {
+        items: items.into_iter().map(Into::into).collect(),
+        next_cursor: next.map(|place| place.to_string()),
+    })
 }

@@ -81,7 +81,7 @@ impl Follow {
         if is_final(&last.state) {
             return None;
         }
-        while tokio::time::Instant::now() < self.until {
+        while tokio::time::Instant::now() < self.until && !self.state.stopping.is_cancelled() {
             // comes back at once when the task ends, and with what is stored after a while
             let meta: Option<TaskMeta> = match self.state.client.wait(&last.task_id, LOOK).await {
                 Ok(meta) => meta,

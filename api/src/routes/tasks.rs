@@ -10,12 +10,15 @@ use poem_openapi::types::{Any, Example};
 use poem_openapi::{ApiResponse, Object, OpenApi};
 use serde_json::Value;
 
+use crate::auth::Caller;
 use crate::body::Body;
 use crate::calls::TaskRequest;
-use crate::failures::{Answer, One, SendTask};
+use crate::failures::{Answer, One, Seen, SendTask};
 use crate::problem::Problem;
+use crate::recent::RecentFilter;
 use crate::request_id::RequestId;
-use crate::routes::Group;
+use crate::routes::documents::default_limit;
+use crate::routes::{Group, recent_tasks};
 use crate::state::State;
 
 /// The longest id of a task.
@@ -112,13 +115,15 @@ impl Tasks {
         &self,
         state: Data<&State>,
         request_id: RequestId,
+        caller: Caller,
         body: Body<TaskRequest>,
     ) -> Answer<SentResponse, SendTask> {
         let Body(request) = body;
-        Problem::refuse(request.check(""))?;
         for name in request.names() {
+            caller.check_task(name)?;
             within(state.limits.request, state.tasks.check(name)).await?;
         }
+        Problem::refuse(request.check(""))?;
         let task = request.into_send(&request_id);
         let prepared = state.client.prepare(task)?;
         within(state.limits.request, async { Ok(state.client.publish(&prepared).await?) }).await?;
@@ -126,6 +131,33 @@ impl Tasks {
         state.recent.sent(&task_id, &name, &queue);
         let location = format!("/v1/tasks/{task_id}");
         Ok(SentResponse::Sent(Json(SentTask { task_id, state: "PENDING".into() }), location))
+    }
+
+    /// List recent tasks
+    ///
+    /// The last 10,000 tasks that this service has sent or that workers have told of by Celery's events (`-E`), since it
+    /// started. Newest first, by pages: give `next_cursor` as `cursor` for the next one.
+    #[oai(path = "/v1/tasks", method = "get", operation_id = "listTasks", tag = "Group::Tasks")]
+    #[allow(clippy::too_many_arguments)]
+    async fn list(
+        &self,
+        state: Data<&State>,
+        /// At most this many.
+        #[oai(default = "default_limit", validator(minimum(value = "1"), maximum(value = "200")))]
+        limit: Query<u64>,
+        /// Where the page begins: `next_cursor` of the page before.
+        #[oai(validator(pattern = "^[0-9]{0,18}$"))]
+        cursor: Query<Option<String>>,
+        /// Only tasks of this name.
+        name: Query<Option<String>>,
+        /// Only tasks in this state.
+        #[oai(name = "state")]
+        in_state: Query<Option<String>>,
+        /// Only tasks of this worker.
+        worker: Query<Option<String>>,
+    ) -> Answer<Json<recent_tasks::RecentPage>, Seen> {
+        let filter = RecentFilter { name: name.0, state: in_state.0, worker: worker.0 };
+        Ok(Json(recent_tasks::page(&state, &filter, cursor.0.as_deref(), limit.0)?))
     }
 
     /// Follow a task
@@ -149,7 +181,10 @@ impl Tasks {
         if wait.0 == 0.0 || is_final(&found.state) {
             return Ok(Json(found));
         }
-        let meta = state.client.wait(&id.0, Duration::from_secs_f64(wait.0)).await?;
+        let meta = tokio::select! {
+            meta = state.client.wait(&id.0, Duration::from_secs_f64(wait.0)) => meta?,
+            () = state.stopping.cancelled() => state.client.task_meta(&id.0).await?,
+        };
         Ok(Json(meta.map_or(found.clone(), |meta| view(meta, found.name))))
     }
 

@@ -6,6 +6,7 @@ use poem_openapi::payload::Json;
 use poem_openapi::types::Example;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 
+use crate::auth::Caller;
 use crate::body::Body;
 use crate::failures::{Answer, SendTask};
 use crate::problem::Problem;
@@ -68,14 +69,16 @@ impl Workflows {
         &self,
         state: Data<&State>,
         request_id: RequestId,
+        caller: Caller,
         body: Body<WorkflowRequest>,
     ) -> Answer<SentWorkflowResponse, SendTask> {
         let Body(request) = body;
         let survey = request.survey();
-        Problem::refuse(survey.errors)?;
         for name in &survey.names {
+            caller.check_task(name)?;
             within(state.limits.request, state.tasks.check(name)).await?;
         }
+        Problem::refuse(survey.errors)?;
         let plan = state.client.plan(request.into_signature(&request_id))?;
         within(state.limits.request, async { Ok(state.client.apply(&plan).await?) }).await?;
         for step in &plan.steps {

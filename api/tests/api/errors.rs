@@ -127,7 +127,14 @@ async fn the_description_is_complete() {
             assert!(!path.starts_with("/v1/") || !operation["responses"]["401"].is_null(), "{method} {path}");
         }
     }
-    assert!(operations >= 15, "{operations}");
+    assert!(operations >= 22, "{operations}");
+    for (path, method) in [("/v1/tasks", "get"), ("/v1/tasks", "post"), ("/v1/keys", "post"), ("/v1/events", "get")] {
+        assert!(!document["paths"][path][method].is_null(), "{method} {path}");
+    }
+    let event = &document["paths"]["/v1/tasks/{id}/events"]["get"]["responses"]["200"]["content"]["text/event-stream"];
+    assert_eq!(event["schema"]["properties"]["data"]["x-data"]["$ref"], "#/components/schemas/Task");
+    let task = &document["components"]["schemas"]["Task"]["properties"]["error"];
+    assert_eq!(task["anyOf"][0]["$ref"], "#/components/schemas/TaskError");
     let docs = server.get("/docs").await;
     assert!(docs.json.as_str().unwrap().contains("securitySchemes"), "the page shows the completed document");
     let redoc = server.get("/redoc").await.json;

@@ -10,6 +10,7 @@ mod documents;
 mod errors;
 mod events;
 mod keys;
+mod limits;
 mod metrics;
 mod queues;
 mod redis_away;

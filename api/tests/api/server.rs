@@ -147,9 +147,13 @@ impl Server {
         answer(request.body(body.to_owned())).await
     }
 
-    pub(crate) async fn database(&self) -> PgConnection {
+    pub(crate) fn database_url(&self) -> String {
         let (front, _) = self.base.rsplit_once('/').unwrap();
-        PgConnection::connect(&format!("{front}/{}", self.database)).await.unwrap()
+        format!("{front}/{}", self.database)
+    }
+
+    pub(crate) async fn database(&self) -> PgConnection {
+        PgConnection::connect(&self.database_url()).await.unwrap()
     }
 
     /// Stops as SIGTERM does, and waits for the end.

@@ -171,9 +171,16 @@ async fn stopping_lets_requests_end() {
     let mut server = start().await;
     let sent = server.post("/v1/tasks", &json!({"task": "demo.add", "queue": server.queue})).await;
     let waiter = tokio::spawn(server.http.get(format!("{}{}?wait=1", server.url, sent.header("location"))).send());
+    let long = tokio::spawn(server.http.get(format!("{}{}?wait=50", server.url, sent.header("location"))).send());
+    let stream = tokio::spawn(server.http.get(format!("{}{}/events", server.url, sent.header("location"))).send());
     tokio::time::sleep(Duration::from_millis(300)).await;
+    let begun = Instant::now();
     server.stop().await;
+    // who waits gets what there is, and a stream ends, well before the grace is over
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
     assert_eq!(waiter.await.unwrap().unwrap().status(), 200);
+    assert_eq!(long.await.unwrap().unwrap().json::<Value>().await.unwrap()["state"], "PENDING");
+    assert!(stream.await.unwrap().unwrap().text().await.unwrap().contains("PENDING"));
     assert!(server.http.get(server.url.clone() + "/health").send().await.is_err());
 }
 
