@@ -30,6 +30,9 @@ pub struct WorkerConfig {
     pub send_task_events: bool,
     /// `TASK_ACKS_LATE`.
     pub acks_late: bool,
+    /// `TASK_ACKS_CONFIRMED`: with early acknowledgement a task begins when Redis has confirmed it, instead of when it was
+    /// sent. Petiole's own.
+    pub acks_confirmed: bool,
     /// `TASK_MAX_REDELIVERIES`: a message that was begun so often again, and took its worker with it each time, becomes a
     /// dead letter. 0 is without limit. Petiole's own.
     pub max_redeliveries: u64,
@@ -121,6 +124,7 @@ impl WorkerConfig {
             disable_prefetch: with!(boolean, "WORKER_DISABLE_PREFETCH", false),
             send_task_events: with!(boolean, "WORKER_SEND_TASK_EVENTS", events),
             acks_late: with!(boolean, "TASK_ACKS_LATE", false),
+            acks_confirmed: with!(boolean, "TASK_ACKS_CONFIRMED", false),
             max_redeliveries: with!(number, "TASK_MAX_REDELIVERIES", 3, 0..=1_000_000),
             acks_on_failure_or_timeout: with!(boolean, "TASK_ACKS_ON_FAILURE_OR_TIMEOUT", true),
             reject_on_worker_lost: with!(boolean, "TASK_REJECT_ON_WORKER_LOST", false),

@@ -28,6 +28,7 @@ pub(crate) async fn consume(worker: Arc<Worker>, mut unsettled: Unsettled) {
             Ok(()) => return,
             Err(error) => error,
         };
+        worker.settling.connected(false);
         unsettled.broke();
         if worker.shutdown.settling_ended() && unsettled.batch().is_empty() {
             return;
@@ -51,6 +52,7 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
     worker.claims.keep_alive(crate::heartbeat::CLAIM).await?;
     restore_forgotten(worker).await?;
     info!("Connected to {}", petiole_redis::redacted(worker.connector.url()));
+    worker.settling.connected(true);
     let mut queues = worker.queues();
     let mut drained = false;
     loop {

@@ -2,6 +2,7 @@
 //! come (celery.worker.request: acknowledge; celery.backends.base: store_result).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use petiole_client::{ClientError, Plan};
@@ -15,7 +16,10 @@ use crate::request::{Phase, Request};
 use crate::worker::Worker;
 
 /// The way to the connection.
-pub(crate) struct Settling(mpsc::UnboundedSender<Waiting>);
+pub(crate) struct Settling {
+    queue: mpsc::UnboundedSender<Waiting>,
+    connected: AtomicBool,
+}
 
 /// A settlement on its way.
 pub(crate) struct Waiting {
@@ -53,7 +57,22 @@ impl Settling {
     /// Both ends.
     pub(crate) fn new() -> (Self, Unsettled) {
         let (sender, queue) = mpsc::unbounded_channel();
-        (Self(sender), Unsettled { queue, settlements: vec![], parties: vec![], tried: false, look: false })
+        (
+            Self { queue: sender, connected: AtomicBool::new(false) },
+            Unsettled { queue, settlements: vec![], parties: vec![], tried: false, look: false },
+        )
+    }
+}
+
+impl Settling {
+    /// Does what is put here reach Redis at once?
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    /// Redis answers, or does not.
+    pub(crate) fn connected(&self, connected: bool) {
+        self.connected.store(connected, Ordering::Relaxed);
     }
 }
 
@@ -211,7 +230,7 @@ impl Worker {
 
     async fn hear(&self, settlement: Settlement, request: Option<Arc<Request>>) -> Settled {
         let (told, heard) = oneshot::channel();
-        let _ = self.settling.0.send(Waiting { settlement, request, told: Some(told), look: false });
+        let _ = self.settling.queue.send(Waiting { settlement, request, told: Some(told), look: false });
         // Nobody answers when the worker is gone.
         heard.await.unwrap_or(Settled::Lost)
     }
@@ -220,14 +239,14 @@ impl Worker {
     pub(crate) async fn look(&self) {
         let (told, heard) = oneshot::channel();
         let settlement = Settlement::default();
-        let _ = self.settling.0.send(Waiting { settlement, request: None, told: Some(told), look: true });
+        let _ = self.settling.queue.send(Waiting { settlement, request: None, told: Some(told), look: true });
         // Without Redis there is nothing to be seen.
         let _ = tokio::time::timeout(LOOK, heard).await;
     }
 
     fn enqueue(&self, settlement: Settlement, request: Option<Arc<Request>>) {
         // The other end lives as long as the worker.
-        let _ = self.settling.0.send(Waiting { settlement, request, told: None, look: false });
+        let _ = self.settling.queue.send(Waiting { settlement, request, told: None, look: false });
     }
 
     /// Redis knows that the message of a request is settled.

@@ -116,8 +116,13 @@ async fn execute(worker: &Arc<Worker>, request: &Arc<Request>) {
         return;
     }
     if !request.acks_late {
-        // Before the run, but it need not be known: what the task ends with comes after it on the same way.
-        worker.acknowledge(request);
+        // Before the run. What the task ends with comes after it on the same way, so that it need not be confirmed; but while
+        // Redis is away it cannot be sent, and a run that nobody knows of would come again.
+        if worker.config.acks_confirmed || !worker.settling.is_connected() {
+            worker.settle_and_hear(request, vec![]).await;
+        } else {
+            worker.acknowledge(request);
+        }
     }
     if worker.wants_event(request) {
         worker.task_event(request, "task-started", json!({"uuid": request.id()}));

@@ -63,7 +63,8 @@ pub(crate) fn add_to(app: AppBuilder) -> AppBuilder {
         use std::io::Write;
         let call = Call::bind(&["file_name", "i"], 2, args, kwargs)?;
         let file = std::fs::OpenOptions::new().append(true).create(true).open(call.text("file_name", ""));
-        writeln!(file.map_err(runtime)?, "{}", call.get("i")).map_err(runtime)?;
+        // In one write: several workers may append to the file.
+        file.map_err(runtime)?.write_all(format!("{}\n", call.get("i")).as_bytes()).map_err(runtime)?;
         Ok(call.get("i"))
     }))
     .register(function(name("delayed_sum"), plain(), Some(2), async |args, kwargs, _| {
