@@ -30,8 +30,10 @@ pub struct ClientConfig {
     pub result_backend: String,
     /// The queue of tasks that name none (`task_default_queue`).
     pub default_queue: String,
-    /// How long results and chord counts are kept (`result_expires`).
+    /// How long results are kept (`result_expires`).
     pub result_expires: Duration,
+    /// How long the counts of chords are kept (`result_chord_expires`).
+    pub chord_expires: Duration,
     /// `global_keyprefix` of the broker's transport options.
     pub global_keyprefix: String,
     /// How messages are written that do not say it themselves (`task_serializer`).
@@ -52,6 +54,7 @@ impl ClientConfig {
             result_backend: result_backend.into(),
             default_queue: "celery".into(),
             result_expires: Duration::from_secs(86_400),
+            chord_expires: Duration::from_secs(86_400),
             global_keyprefix: String::new(),
             serializer: Serializer::default(),
             compression: None,
@@ -69,6 +72,7 @@ pub struct Client {
     pub(crate) connector: Connector,
     pub(crate) default_queue: String,
     result_expires: Duration,
+    chord_expires: Duration,
     serializer: Serializer,
     compression: Option<Compression>,
     pub(crate) send_sent_event: bool,
@@ -111,6 +115,7 @@ impl Client {
             connector,
             default_queue: config.default_queue,
             result_expires: config.result_expires,
+            chord_expires: config.chord_expires,
             serializer: config.serializer,
             compression: config.compression,
             send_sent_event: config.send_sent_event,
@@ -215,7 +220,7 @@ impl Client {
     fn recorded(&self, step: &Step) -> Vec<Write> {
         match step {
             Step::Send { .. } => vec![],
-            Step::ChordSize { group_id, size } => self.backend.chord_size(group_id, *size, self.result_expires).into(),
+            Step::ChordSize { group_id, size } => self.backend.chord_size(group_id, *size, self.chord_expires).into(),
             Step::SaveGroup { group_id, tuple } => {
                 vec![self.backend.save_group(group_id, tuple, self.result_expires)]
             }

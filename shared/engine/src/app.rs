@@ -220,6 +220,7 @@ impl App {
         let mut client_config = ClientConfig::new(broker_url, result_backend);
         client_config.default_queue.clone_from(&config.default_queue);
         client_config.result_expires = config.result_expires;
+        client_config.chord_expires = config.chord_expires;
         client_config.global_keyprefix.clone_from(&config.global_keyprefix);
         client_config.serializer = config.task_serializer;
         client_config.compression = config.task_compression;

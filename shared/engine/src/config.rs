@@ -36,6 +36,10 @@ pub struct WorkerConfig {
     /// `TASK_MAX_REDELIVERIES`: a message that was begun so often again, and took its worker with it each time, becomes a
     /// dead letter. 0 is without limit. Petiole's own.
     pub max_redeliveries: u64,
+    /// `TASK_ACKS_ON_FAILURE`; none: as the next but one says.
+    pub acks_on_failure: Option<bool>,
+    /// `TASK_ACKS_ON_TIMEOUT`; none: as the next one says.
+    pub acks_on_timeout: Option<bool>,
     /// `TASK_ACKS_ON_FAILURE_OR_TIMEOUT`.
     pub acks_on_failure_or_timeout: bool,
     /// `TASK_REJECT_ON_WORKER_LOST`: an isolated task whose process is lost goes back to its queue, with late acks.
@@ -52,6 +56,12 @@ pub struct WorkerConfig {
     pub soft_time_limit: Option<Duration>,
     /// `RESULT_EXPIRES`: zero is for ever.
     pub result_expires: Duration,
+    /// `RESULT_FAILURE_EXPIRES`: of failures; none: as other results.
+    pub failure_expires: Option<Duration>,
+    /// `RESULT_CHORD_EXPIRES`: of the counts and parts of chords.
+    pub chord_expires: Duration,
+    /// `TASK_DEFAULT_PRIORITY`: of calls whose task declares none.
+    pub default_priority: Option<i64>,
     /// `RESULT_EXTENDED`.
     pub result_extended: bool,
     /// `ACCEPT_CONTENT`: any of json, yaml, msgpack, pickle (plain data only), or their content types.
@@ -113,6 +123,8 @@ impl WorkerConfig {
             range
         });
         let events = with!(boolean, "WORKER_SEND_EVENTS", false);
+        let set = |reader: &mut Reader, name: &str| reader.text(&[name, &format!("CELERY_{name}")]).is_some();
+        let result_expires = with!(seconds, "RESULT_EXPIRES", Duration::from_secs(86_400));
         Self {
             name: with!(text, "WORKER_NAME").map(|(_, name)| name),
             queues: with!(list, "WORKER_QUEUES").unwrap_or_default(),
@@ -126,6 +138,8 @@ impl WorkerConfig {
             acks_late: with!(boolean, "TASK_ACKS_LATE", false),
             acks_confirmed: with!(boolean, "TASK_ACKS_CONFIRMED", false),
             max_redeliveries: with!(number, "TASK_MAX_REDELIVERIES", 3, 0..=1_000_000),
+            acks_on_failure: set(reader, "TASK_ACKS_ON_FAILURE").then(|| with!(boolean, "TASK_ACKS_ON_FAILURE", true)),
+            acks_on_timeout: set(reader, "TASK_ACKS_ON_TIMEOUT").then(|| with!(boolean, "TASK_ACKS_ON_TIMEOUT", true)),
             acks_on_failure_or_timeout: with!(boolean, "TASK_ACKS_ON_FAILURE_OR_TIMEOUT", true),
             reject_on_worker_lost: with!(boolean, "TASK_REJECT_ON_WORKER_LOST", false),
             track_started: with!(boolean, "TASK_TRACK_STARTED", false),
@@ -133,7 +147,12 @@ impl WorkerConfig {
             store_errors_even_if_ignored: with!(boolean, "TASK_STORE_ERRORS_EVEN_IF_IGNORED", false),
             time_limit: limit(with!(seconds, "TASK_TIME_LIMIT", Duration::ZERO)),
             soft_time_limit: limit(with!(seconds, "TASK_SOFT_TIME_LIMIT", Duration::ZERO)),
-            result_expires: with!(seconds, "RESULT_EXPIRES", Duration::from_secs(86_400)),
+            result_expires,
+            failure_expires: set(reader, "RESULT_FAILURE_EXPIRES")
+                .then(|| with!(seconds, "RESULT_FAILURE_EXPIRES", Duration::ZERO)),
+            chord_expires: with!(seconds, "RESULT_CHORD_EXPIRES", result_expires),
+            default_priority: set(reader, "TASK_DEFAULT_PRIORITY")
+                .then(|| with!(number, "TASK_DEFAULT_PRIORITY", 0, 0..=255)),
             result_extended: with!(boolean, "RESULT_EXTENDED", false),
             accept_content: accepted(reader, &names("ACCEPT_CONTENT")),
             task_serializer: named(reader, &names("TASK_SERIALIZER"), Serializer::from_name, SERIALIZERS)
@@ -250,6 +269,24 @@ mod tests {
         assert_eq!((config.slots(), config.prefetch_multiplier), (7, 4));
         assert_eq!(config.consumed_queues(), ["celery"]);
         assert!(config.node_name().starts_with("w1@"));
+    }
+
+    #[test]
+    fn what_is_not_set_falls_back_to_the_wider_setting() {
+        let read = |settings: &[(&str, &str)]| WorkerConfig::read(&mut Reader::from_map(settings.iter().copied()));
+        let plain = read(&[("RESULT_EXPIRES", "60")]);
+        assert_eq!((plain.acks_on_timeout, plain.failure_expires, plain.default_priority), (None, None, None));
+        assert_eq!(plain.chord_expires, Duration::from_secs(60));
+        let narrow = read(&[
+            ("TASK_ACKS_ON_TIMEOUT", "0"),
+            ("CELERY_TASK_ACKS_ON_FAILURE", "1"),
+            ("RESULT_FAILURE_EXPIRES", "5"),
+            ("RESULT_CHORD_EXPIRES", "7"),
+            ("TASK_DEFAULT_PRIORITY", "3"),
+        ]);
+        assert_eq!((narrow.acks_on_timeout, narrow.acks_on_failure), (Some(false), Some(true)));
+        assert_eq!(narrow.failure_expires, Some(Duration::from_secs(5)));
+        assert_eq!((narrow.chord_expires, narrow.default_priority), (Duration::from_secs(7), Some(3)));
     }
 
     #[test]

@@ -143,7 +143,9 @@ async fn failed_with(
         exception.repr()
     );
     let timed_out = exception.exc_type == "TimeLimitExceeded";
-    let acks = request.task.options().acks_on_failure.unwrap_or(worker.config.acks_on_failure_or_timeout);
+    let config = &worker.config;
+    let by_setting = if timed_out { config.acks_on_timeout } else { config.acks_on_failure };
+    let acks = request.task.options().acks_on_failure.or(by_setting).unwrap_or(config.acks_on_failure_or_timeout);
     if request.acks_late && !acks && timed_out {
         record_failure(worker, request, exception, traceback.clone(), context.children()).await;
         requeue(worker, request).await;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use petiole_client::{ClientError, Plan};
-use petiole_protocol::TaskMeta;
+use petiole_protocol::{State, TaskMeta};
 use petiole_redis::settle::{Settled, Settlement, Write};
 use petiole_redis::{Backend, RedisError};
 use tokio::sync::{mpsc, oneshot};
@@ -225,7 +225,8 @@ impl Worker {
     /// A result to be stored.
     pub(crate) fn result(&self, meta: &TaskMeta) -> Write {
         let backend: &Backend = self.client.backend();
-        Write::result(backend, meta, self.config.result_expires)
+        let failed = self.config.failure_expires.filter(|_| meta.state() == State::Failure);
+        Write::result(backend, meta, failed.unwrap_or(self.config.result_expires))
     }
 
     async fn hear(&self, settlement: Settlement, request: Option<Arc<Request>>) -> Settled {

@@ -178,7 +178,7 @@ impl Worker {
             let options = self.tasks.get(name)?.options();
             Some(SendDefaults {
                 queue: options.queue,
-                priority: options.priority,
+                priority: options.priority.or(self.config.default_priority),
                 ignore_result: Some(options.ignore_result.unwrap_or(self.config.ignore_result)),
                 expires: options.expires,
             })

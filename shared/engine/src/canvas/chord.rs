@@ -67,7 +67,7 @@ pub(crate) fn part_of(worker: &Worker, message: &TaskMessage, state: State, resu
         result,
         redelivered: message.redelivered,
     };
-    Some(worker.client.backend().chord_part(&part, worker.config.result_expires))
+    Some(worker.client.backend().chord_part(&part, worker.config.chord_expires))
 }
 
 /// Settles a request whose last write counts it for its chord. The last part's message is acknowledged when the chord's body
@@ -112,7 +112,7 @@ pub(crate) async fn count_part(worker: &Arc<Worker>, body: &Signature, reported:
         result: reported.result,
         redelivered: reported.redelivered,
     };
-    let count = worker.client.backend().chord_part(&part, worker.config.result_expires);
+    let count = worker.client.backend().chord_part(&part, worker.config.chord_expires);
     let Settled::Claimed(claim) = worker.write(vec![count]).await else { return };
     match complete(worker, body, &reported, &claim).await {
         Ok(last) => drop(worker.write(last).await),

@@ -37,7 +37,8 @@ pub(super) fn settings(worker: &Worker) -> Value {
     let config = &worker.config;
     let seconds = |limit: Option<std::time::Duration>| limit.map(|limit| limit.as_secs_f64());
     let compression = |compression: Option<petiole_client::Compression>| compression.map(|one| one.name());
-    json!({
+    // In two parts: one would be too long for the macro.
+    let mut all = json!({
         "broker_url": petiole_redis::redacted(worker.connector.url()),
         "broker_read_url": petiole_redis::redacted(worker.connector.url()),
         "broker_write_url": petiole_redis::redacted(worker.connector.url()),
@@ -55,6 +56,11 @@ pub(super) fn settings(worker: &Worker) -> Value {
         "task_default_rate_limit": config.default_rate_limit,
         "task_acks_late": config.acks_late,
         "task_acks_on_failure_or_timeout": config.acks_on_failure_or_timeout,
+        "task_acks_on_failure": config.acks_on_failure,
+        "task_acks_on_timeout": config.acks_on_timeout,
+        "task_default_priority": config.default_priority,
+        "result_failure_expires": seconds(config.failure_expires),
+        "result_chord_expires": config.chord_expires.as_secs(),
         "task_ignore_result": config.ignore_result,
         "task_store_errors_even_if_ignored": config.store_errors_even_if_ignored,
         "task_reject_on_worker_lost": config.reject_on_worker_lost,
@@ -63,6 +69,8 @@ pub(super) fn settings(worker: &Worker) -> Value {
         "task_soft_time_limit": seconds(config.soft_time_limit),
         "result_expires": config.result_expires.as_secs(),
         "result_extended": config.result_extended,
+    });
+    let own = json!({
         "worker_concurrency": worker.pool.limit(),
         "worker_prefetch_multiplier": config.prefetch_multiplier,
         "worker_disable_prefetch": config.disable_prefetch,
@@ -80,7 +88,11 @@ pub(super) fn settings(worker: &Worker) -> Value {
         },
         "timezone": "UTC",
         "enable_utc": true,
-    })
+    });
+    if let (Value::Object(all), Value::Object(own)) = (&mut all, own) {
+        all.extend(own);
+    }
+    all
 }
 
 #[cfg(test)]
