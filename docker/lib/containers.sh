@@ -27,7 +27,7 @@ running() { [ -f "$STATE" ] && [ -n "$(compose ps -q 2>/dev/null)" ]; }
 
 prepare() {
   load_settings
-  export REDIS_PASSWORD_QUOTED VERSION REVISION CREATED SECRETS_PRINT=
+  export REDIS_PASSWORD_QUOTED VERSION REVISION CREATED SECRETS_PRINT='' REDIS_PRINT=''
   REDIS_PASSWORD_QUOTED=$(quote_url "$REDIS_PASSWORD")
   # Of the commit, not of the clock: the same source makes the same image.
   VERSION=${VERSION:-$(in_git describe --tags --always --dirty || echo development)}
@@ -82,14 +82,15 @@ write_secrets() {
   [ "$APP_ENV" != development ] || return 0
   for name in "${SECRET_NAMES[@]}" REDIS_PASSWORD_QUOTED; do write_secret "${name,,}" "${!name:-}"; done
   # Not enough of a hash to guess a secret by
+  REDIS_PRINT=$(sha256sum <<<"$REDIS_PASSWORD" | cut -c1-8)
   SECRETS_PRINT=$(cd "$DATA/secrets" && sha256sum ./* | sha256sum | cut -c1-8)
 }
 write_secret() {
   local file=$DATA/secrets/$1
   if [ -f "$file" ] && [ "$(cat "$file")" = "$2" ]; then return; fi
-  (umask 077; printf '%s' "$2" >"$file.new")
-  chmod 444 "$file.new"
-  mv -f "$file.new" "$file"
+  # Written in its place: a container that runs has this very file.
+  printf '%s' "$2" >"$file"
+  chmod 644 "$file"
 }
 
 # build_images [SERVICE…]

@@ -154,7 +154,7 @@ def test_backup_and_restore(production, http):
     (production.home / "backups" / os.path.basename(folder) / "redis.rdb").write_bytes(b"REDIS, but not quite")
     damaged = production.script("restore.sh", folder, "--yes", check=False)
     assert damaged.returncode != 0 and "damaged" in damaged.stdout
-    assert http.get("/ready").status_code == 200
+    wait_until(lambda: http.get("/ready").status_code == 200, "all is ready")
 
 
 def test_a_start_that_fails_says_why(production):
@@ -167,14 +167,18 @@ def test_a_start_that_fails_says_why(production):
 
 
 def test_a_changed_password_takes_effect(production, http):
-    """By a file, in the place of the value: PostgreSQL, API and worker agree on it after one start."""
+    """By a file, in the place of the value: servers and programs agree on it after one start."""
     secret = production.home / "postgres-password"
     secret.write_text("Nw6zP1yBq9Ke4'\\\"$x\n")
     env = production.folder / "docker/.env"
-    lines = env.read_text().splitlines()
-    env.write_text("\n".join(f"POSTGRES_PASSWORD_FILE={secret}" if line.startswith("POSTGRES_PASSWORD=") else line for line in lines) + "\n")
+    new = {"POSTGRES_PASSWORD=": f"POSTGRES_PASSWORD_FILE={secret}", "REDIS_PASSWORD=": "REDIS_PASSWORD=Vu2dM8rXc5Ga7%@"}
+    lines = [next((text for name, text in new.items() if line.startswith(name)), line) for line in env.read_text().splitlines()]
+    env.write_text("\n".join(lines) + "\n")
+    before = production.ids("database")
     production.start("--no-build")
-    assert http.get("/ready").status_code == 200
+    wait_until(lambda: http.get("/ready").status_code == 200, "all is ready")
+    assert production.ids("database") == before
+    assert production.redis("PING") == "PONG" and "%@" in production.execute("redis", "cat", "/run/secrets/redis_password").stdout
     shell = 'PGPASSWORD="$1" psql -h 127.0.0.1 -U petiole -d petiole -XAtc "SELECT current_user"'
     assert production.execute("database", "sh", "-c", shell, "sh", secret.read_text()[:-1]).stdout.strip() == "petiole"
 
