@@ -27,6 +27,7 @@ pub mod app;
 pub mod auth;
 mod body;
 mod calls;
+mod clock;
 pub mod command;
 mod cors;
 mod etag;

@@ -3,14 +3,17 @@
 use chrono::{DateTime, Utc};
 use petiole_beat::{Schedule, ScheduleError, Tz};
 use petiole_storage::{NewSchedule, ScheduleTimes};
+use poem::http::StatusCode;
 use poem_openapi::Object;
 use poem_openapi::types::{Any, Example, ToJSON};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::calls::TaskRequest;
+use crate::clock::{CRONTAB, CrontabLine, ZoneName};
 use crate::json::JsonObject;
-use crate::problem::Problem;
+use crate::problem::{FieldError, Problem};
+use crate::schema_check;
 
 /// Options of each call.
 #[derive(Clone, Debug, Default, Object)]
@@ -30,7 +33,7 @@ pub(crate) struct ScheduleOptionsRequest {
     /// Seconds after which it is ended.
     #[oai(validator(minimum(value = "0"), maximum(value = "315360000")), skip_serializing_if_is_none)]
     time_limit: Option<f64>,
-    /// Seconds after which it is asked to end.
+    /// Seconds after which it is asked to end; above `time_limit` it would never come to that, and is left out.
     #[oai(validator(minimum(value = "0"), maximum(value = "315360000")), skip_serializing_if_is_none)]
     soft_time_limit: Option<f64>,
     /// Whether its result is thrown away.
@@ -59,11 +62,9 @@ pub(crate) struct ScheduleRequest {
     kwargs: JsonObject,
     /// Minute, hour, day of the month, month and day of the week, in Celery's syntax: `*/15 8-17 * * mon-fri`. A day must
     /// fit all three of its fields.
-    #[oai(validator(min_length = 9, max_length = 1000))]
-    crontab: Option<String>,
+    crontab: Option<CrontabLine>,
     /// The time zone of the crontab, such as `Europe/Berlin`; the application's (`TIMEZONE`) when missing.
-    #[oai(validator(min_length = 1, max_length = 64))]
-    timezone: Option<String>,
+    timezone: Option<ZoneName>,
     /// Seconds from one time to the next.
     #[oai(validator(minimum(value = "0.1"), maximum(value = "315360000")))]
     interval: Option<f64>,
@@ -89,8 +90,8 @@ impl Example for ScheduleRequest {
             task: "demo.echo".into(),
             args: vec![Any(json!("Good morning"))],
             kwargs: JsonObject::default(),
-            crontab: Some("30 7 * * mon-fri".into()),
-            timezone: Some("Europe/Berlin".into()),
+            crontab: Some(CrontabLine("30 7 * * mon-fri".into())),
+            timezone: Some(ZoneName("Europe/Berlin".into())),
             interval: None,
             relative: false,
             options: ScheduleOptionsRequest { expires: Some(3600.0), ..Default::default() },
@@ -115,11 +116,9 @@ pub(crate) struct ScheduleChangeRequest {
     /// Keyword arguments.
     kwargs: Option<JsonObject>,
     /// Minute, hour, day of the month, month and day of the week.
-    #[oai(validator(min_length = 9, max_length = 1000))]
-    crontab: Option<String>,
+    crontab: Option<CrontabLine>,
     /// The time zone of the crontab.
-    #[oai(validator(min_length = 1, max_length = 64))]
-    timezone: Option<String>,
+    timezone: Option<ZoneName>,
     /// Seconds from one time to the next.
     #[oai(validator(minimum(value = "0.1"), maximum(value = "315360000")))]
     interval: Option<f64>,
@@ -154,7 +153,8 @@ impl ScheduleRequest {
     /// # Errors
     /// 422 with every field that is wrong.
     pub(crate) fn into_new(self) -> Result<NewSchedule, Problem> {
-        let times = times(self.crontab, self.timezone, self.interval, self.relative)?;
+        let crontab = self.crontab.map(|line| line.0);
+        let times = times(crontab, self.timezone.map(|zone| zone.0), self.interval, self.relative)?;
         Ok(NewSchedule {
             name: self.name,
             task: self.task,
@@ -189,19 +189,33 @@ impl ScheduleChangeRequest {
 
     fn times(&self, before: ScheduleTimes) -> Result<ScheduleTimes, Problem> {
         let (crontab, timezone, interval, relative) = match before {
-            ScheduleTimes::Crontab { line, timezone } if self.interval.is_none() => (Some(line), timezone, None, None),
+            ScheduleTimes::Crontab { line, timezone } if self.interval.is_none() => {
+                if self.relative == Some(true) && self.crontab.is_none() {
+                    return Err(contradiction("relative", "is for intervals only, and this schedule has a crontab"));
+                }
+                (Some(line), timezone, None, None)
+            }
             ScheduleTimes::Interval { seconds, relative } if self.crontab.is_none() => {
+                if self.timezone.is_some() && self.interval.is_none() {
+                    return Err(contradiction("timezone", "is for crontabs only, and this schedule has an interval"));
+                }
                 (None, None, Some(seconds), Some(relative))
             }
             _ => (None, None, None, None),
         };
         times(
-            self.crontab.clone().or(crontab),
-            self.timezone.clone().or(timezone),
+            self.crontab.clone().map(|line| line.0).or(crontab),
+            self.timezone.clone().map(|zone| zone.0).or(timezone),
             self.interval.or(interval),
             self.relative.or(relative).unwrap_or(false),
         )
     }
+}
+
+/// 409: the field does not fit what is stored.
+pub(crate) fn contradiction(field: &str, message: &str) -> Problem {
+    let detail = format!("the request contradicts what is stored: {field} {message}");
+    Problem::new(StatusCode::CONFLICT, detail).with_errors(vec![FieldError::new(field, message)])
 }
 
 fn times(
@@ -228,6 +242,10 @@ fn times(
         return Err(Problem::field(field, message));
     }
     match schedule_of(&times) {
+        Ok(_) if !is_plain(&times) => Err(Problem::field(
+            "crontab",
+            "must be five fields of `*`, numbers, names, ranges and steps, with blanks between them",
+        )),
         Ok(_) => Ok(times),
         Err(error) => {
             let field = match &error {
@@ -241,11 +259,21 @@ fn times(
     }
 }
 
+/// The scheduler takes more than the description says: names of days for minutes, for one.
+fn is_plain(times: &ScheduleTimes) -> bool {
+    match times {
+        ScheduleTimes::Crontab { line, .. } => schema_check::matches(&CRONTAB, line),
+        ScheduleTimes::Interval { .. } => true,
+    }
+}
+
 /// The options as they are stored: those that were given.
 fn options(options: &ScheduleOptionsRequest) -> Result<Map<String, Value>, Problem> {
+    let mut options = options.clone();
+    if let (Some(soft), Some(hard)) = (options.soft_time_limit, options.time_limit) {
+        options.soft_time_limit = Some(soft).filter(|soft| *soft <= hard);
+    }
     let mut call = TaskRequest::named("");
-    call.time_limit = options.time_limit;
-    call.soft_time_limit = options.soft_time_limit;
     call.headers = options.headers.clone().unwrap_or_default();
     Problem::refuse(call.check("options"))?;
     match options.to_json() {

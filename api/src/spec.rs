@@ -167,12 +167,40 @@ fn complete_schema(name: &str, schema: &mut Value, enums: &Map<String, Value>) {
     if name.ends_with("Request") || name.ends_with("Step") {
         schema["additionalProperties"] = json!(false);
     }
+    if name.ends_with("Request") && ["crontab", "interval"].iter().all(|name| schema["properties"].get(name).is_some())
+    {
+        times_of_schedule(schema, required.iter().any(|name| name == "name"));
+    }
     if ["eta", "countdown"].iter().all(|name| schema["properties"].get(name).is_some()) {
         schema["not"] = json!({
             "type": "object", "required": ["eta", "countdown"],
             "properties": {"eta": {"type": "string"}, "countdown": {"type": "number"}},
         });
     }
+}
+
+/// A schedule has a crontab or an interval; what belongs to one does not go with the other. A change may leave both as they
+/// are.
+fn times_of_schedule(schema: &mut Value, whole: bool) {
+    let none = |kind: &str| json!({"type": kind, "nullable": true, "enum": [null]});
+    let not_relative = json!({"type": "boolean", "nullable": true, "enum": [false, null]});
+    let mut ways = vec![
+        json!({
+            "type": "object", "title": "by a crontab", "required": ["crontab"],
+            "properties": {"crontab": {"type": "string"}, "interval": none("number"), "relative": not_relative},
+        }),
+        json!({
+            "type": "object", "title": "at an interval", "required": ["interval"],
+            "properties": {"interval": {"type": "number"}, "crontab": none("string"), "timezone": none("string")},
+        }),
+    ];
+    if !whole {
+        ways.push(json!({
+            "type": "object", "title": "as before",
+            "properties": {"crontab": none("string"), "interval": none("number")},
+        }));
+    }
+    schema["oneOf"] = ways.into();
 }
 
 /// The schema with null among its values.

@@ -14,7 +14,7 @@ use crate::problem::{FieldError, Problem};
 use crate::routes::Group;
 use crate::routes::documents::{default_limit, renamed};
 use crate::routes::tasks::within;
-use crate::schedules::{ScheduleChangeRequest, ScheduleRequest, ScheduleView};
+use crate::schedules::{ScheduleChangeRequest, ScheduleRequest, ScheduleView, contradiction};
 use crate::state::State;
 
 #[derive(Clone, Default)]
@@ -119,7 +119,7 @@ impl Schedules {
         body: Body<ScheduleRequest>,
     ) -> Answer<Json<ScheduleView>, NamedTask> {
         let new = body.0.into_new()?;
-        within(state.limits.request, state.tasks.check(&new.task)).await?;
+        known(&state, &new.task).await?;
         change(&state, id.0, |_| Ok(new)).await
     }
 
@@ -136,7 +136,7 @@ impl Schedules {
     ) -> Answer<Json<ScheduleView>, NamedTask> {
         let Body(request) = body;
         if let Some(task) = &request.task {
-            within(state.limits.request, state.tasks.check(task)).await?;
+            known(&state, task).await?;
         }
         change(&state, id.0, |what| request.change(what)).await
     }
@@ -153,6 +153,16 @@ impl Schedules {
     ) -> Answer<DeletedSchedule, One> {
         state.storage.delete_schedule(id.0).await?;
         Ok(DeletedSchedule::Deleted)
+    }
+}
+
+/// Whether the task may be sent and is known. Here 404 would speak of the schedule: an unknown task is 409.
+async fn known(state: &State, task: &str) -> Result<(), Problem> {
+    match within(state.limits.request, state.tasks.check(task)).await {
+        Err(problem) if problem.status() == StatusCode::NOT_FOUND => {
+            Err(contradiction("task", "is known to no worker"))
+        }
+        other => other,
     }
 }
 

@@ -26,7 +26,7 @@ mod source;
 mod store;
 mod zone;
 
-pub use chrono_tz::Tz;
+pub use chrono_tz::{TZ_VARIANTS, Tz};
 pub use config::{BeatConfig, time_zone as configured_time_zone};
 pub use crontab::Crontab;
 pub use entry::{Entry, Ran};
