@@ -8,10 +8,18 @@ use poem_openapi::types::{ParseError, ParseFromJSON, ParseResult, ToJSON, Type};
 use serde_json::{Map, Value, json};
 
 use crate::problem::Problem;
+use crate::routes::answers::AnswerRequest;
 use crate::routes::documents::DocumentRequest;
+use crate::text_events::{ClassifyRequest, ExtractRequest, SummarizeRequest};
 
 /// The event types, each with its schema's name and the type of its data.
-static TYPES: &[EventType] = &[EventType::of::<DocumentRequest>("document.ingest", "DocumentIngestEventRequest")];
+static TYPES: &[EventType] = &[
+    EventType::of::<DocumentRequest>("document.ingest", "DocumentIngestEventRequest"),
+    EventType::of::<AnswerRequest>("question.answer", "QuestionAnswerEventRequest"),
+    EventType::of::<SummarizeRequest>("text.summarize", "TextSummarizeEventRequest"),
+    EventType::of::<ClassifyRequest>("text.classify", "TextClassifyEventRequest"),
+    EventType::of::<ExtractRequest>("text.extract", "TextExtractEventRequest"),
+];
 
 /// The data of an event.
 pub(crate) trait EventData: ParseFromJSON + 'static {
@@ -23,6 +31,7 @@ pub(crate) trait EventData: ParseFromJSON + 'static {
 }
 
 impl EventData for DocumentRequest {}
+impl EventData for AnswerRequest {}
 
 struct EventType {
     name: &'static str,

@@ -109,7 +109,7 @@ impl ToJSON for SecondsOrTime {
 }
 
 /// A text that holds something to read and no U+0000, which PostgreSQL cannot store.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Text(pub(crate) String);
 
 /// At least one character that is neither white space nor a control character, and no U+0000.

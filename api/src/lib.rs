@@ -15,6 +15,7 @@
 //! | [`request_id`] | one id a request: taken or made, returned, logged, passed on into the task |
 //! | `body`, `schema_check` | reading a JSON body and saying exactly what is wrong with it |
 //! | `event_types` | which events there are, and what data each takes: one line a type |
+//! | `text_events` | the data of events about texts |
 //! | `upload` | documents sent as files |
 //! | `calls`, `steps` | calls of tasks and steps of workflows as requests bring them |
 //! | [`metrics`] | what Prometheus is told |
@@ -49,4 +50,5 @@ mod spec;
 pub mod state;
 mod steps;
 mod task_names;
+mod text_events;
 mod upload;

@@ -182,16 +182,21 @@ impl Problem {
         Self::new(status, status.canonical_reason().unwrap_or("the request was refused"))
     }
 
-    /// The answer, for the request of this id.
-    pub fn response(&self, request_id: &str) -> Response {
-        let document = Document {
+    /// The document, for the request of this id.
+    pub(crate) fn document(&self, request_id: &str) -> Document {
+        Document {
             kind: "about:blank".into(),
             title: self.status.canonical_reason().unwrap_or("Error").into(),
             status: self.status.as_u16(),
             detail: self.detail.clone(),
             errors: (!self.errors.is_empty()).then(|| self.errors.clone()),
             request_id: request_id.to_owned(),
-        };
+        }
+    }
+
+    /// The answer, for the request of this id.
+    pub fn response(&self, request_id: &str) -> Response {
+        let document = self.document(request_id);
         let mut response = Response::builder().status(self.status).header(header::CONTENT_TYPE, CONTENT_TYPE);
         if let Some(seconds) = self.retry_after {
             response = response.header(header::RETRY_AFTER, seconds);

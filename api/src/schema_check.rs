@@ -70,8 +70,9 @@ impl Check<'_> {
         for part in &schema.all_of {
             self.reference(part, value, path);
         }
+        // what the alternatives know is all there is to know
         if !schema.one_of.is_empty() {
-            self.one_of(schema, value, path);
+            return self.one_of(schema, value, path);
         }
         match schema.ty {
             "string" => self.string(schema, value, path),
@@ -108,7 +109,9 @@ impl Check<'_> {
             && schema.one_of.iter().any(|one| !needed(one).is_empty())
         {
             let inner = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
-            let names: Vec<_> = schema.one_of.iter().flat_map(needed).collect();
+            // what several alternatives need tells them not apart
+            let tells = |name: &&str| schema.one_of.iter().filter(|one| needed(one).contains(name)).count() == 1;
+            let names: Vec<_> = schema.one_of.iter().flat_map(needed).filter(tells).collect();
             let given: Vec<_> = names.iter().filter(|name| map.contains_key(**name)).collect();
             match given[..] {
                 [name] => {
@@ -216,6 +219,9 @@ impl Check<'_> {
         }
         if schema.max_items.is_some_and(|most| items.len() > most) {
             self.wrong(path, format!("must have at most {} items", schema.max_items.unwrap_or_default()));
+        }
+        if schema.unique_items == Some(true) && (1..items.len()).any(|n| items[..n].contains(&items[n])) {
+            self.wrong(path, "must not hold the same twice");
         }
         if let Some(item) = &schema.items {
             for (n, value) in items.iter().enumerate() {

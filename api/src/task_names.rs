@@ -20,6 +20,7 @@ const SHIPPED: &[&str] = &[
     "demo.progress",
     "process_incoming_event",
     "documents.ingest",
+    "answers.generate",
 ];
 /// How long workers have to say which tasks they have.
 const ANSWER: Duration = Duration::from_secs(1);

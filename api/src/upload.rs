@@ -22,8 +22,10 @@ const LONGEST_NAME: usize = 200;
 /// A document however it came.
 pub(crate) struct DocumentBody {
     pub(crate) request: DocumentRequest,
-    /// What its text is: `text/plain`, `text/markdown`.
+    /// What it is: `text/plain`, `text/markdown`, `text/html`, …
     pub(crate) media_type: String,
+    /// The file, where a worker has to take the text out; the request's text then means nothing.
+    pub(crate) file: Option<Vec<u8>>,
 }
 
 impl<'a> ApiExtractor<'a> for DocumentBody {
@@ -52,7 +54,7 @@ impl<'a> ApiExtractor<'a> for DocumentBody {
     ) -> poem::Result<Self> {
         if body::is_json(request) {
             let Body(request) = Body::<DocumentRequest>::from_request(request, body, options).await?;
-            return Ok(Self { request, media_type: "text/plain".into() });
+            return Ok(Self { request, media_type: "text/plain".into(), file: None });
         }
         if content_type(request).as_deref() != Some("multipart/form-data") {
             return Err(media_type(request, "application/json or multipart/form-data").into());
@@ -74,7 +76,7 @@ fn form_schema() -> MetaSchemaRef {
     MetaSchemaRef::Inline(Box::new(MetaSchema {
         required: vec!["file"],
         properties: vec![
-            ("file", text(Some("binary"), "The document: a text or Markdown file in UTF-8.")),
+            ("file", text(Some("binary"), "The document: text or Markdown in UTF-8, HTML, PDF or DOCX.")),
             ("title", text(None, "A title; the file's name when missing.")),
             (
                 "metadata",
@@ -100,7 +102,7 @@ async fn read_form(request: &Request, bytes: Vec<u8>) -> Result<DocumentBody, Pr
         if name == "file" {
             let (kind, file_name) = (field.content_type().map(str::to_owned), field.file_name().map(str::to_owned));
             let bytes = field.bytes().await.map_err(|error| unreadable(error.into()))?;
-            file = Some(text_of(kind.as_deref(), file_name.as_deref(), bytes)?);
+            file = Some(read_file(kind.as_deref(), file_name.as_deref(), bytes)?);
             if let Some(title) = file_name.as_deref().and_then(title_of) {
                 fields.entry("title").or_insert(title.into());
             }
@@ -124,36 +126,72 @@ async fn read_form(request: &Request, bytes: Vec<u8>) -> Result<DocumentBody, Pr
     if file.is_none() {
         unknown.push(FieldError::new("file", "is missing"));
     }
-    let Some((text, media_type)) = file.filter(|_| unknown.is_empty()) else { return Err(Problem::fields(unknown)) };
-    if text.trim().is_empty() {
-        return Err(Problem::field("file", "holds no text"));
-    }
+    let Some((content, kind)) = file.filter(|_| unknown.is_empty()) else { return Err(Problem::fields(unknown)) };
+    let (text, file) = match content {
+        Content::Text(text) if text.trim().is_empty() => return Err(Problem::field("file", "holds no text")),
+        Content::Text(text) => (text, None),
+        Content::File(file) => ("its text is in the file".to_owned(), Some(file)),
+    };
     fields.insert("text".into(), text.into());
-    Ok(DocumentBody { request: body::parse(Value::Object(fields), "")?, media_type })
+    Ok(DocumentBody { request: body::parse(Value::Object(fields), "")?, media_type: kind.to_owned(), file })
 }
 
-/// The text of a file and what kind of text it is, by what its sender says or by its name.
-fn text_of(kind: Option<&str>, name: Option<&str>, bytes: Vec<u8>) -> Result<(String, String), Problem> {
+/// What a file holds.
+#[derive(Debug, PartialEq)]
+enum Content {
+    /// Text.
+    Text(String),
+    /// Text that has to be taken out.
+    File(Vec<u8>),
+}
+
+const PDF: &str = "application/pdf";
+const DOCX: &str = "application/vnd.openxmlformats-officedocument.wordprocessingml.document";
+
+/// The content of a file and what kind it is, by what its sender says or by its name.
+fn read_file(kind: Option<&str>, name: Option<&str>, bytes: Vec<u8>) -> Result<(Content, &'static str), Problem> {
     let extension = name.and_then(|name| name.rsplit_once('.')).map(|(_, extension)| extension.to_ascii_lowercase());
     let declared = kind.and_then(|kind| kind.split(';').next()).map(|kind| kind.trim().to_ascii_lowercase());
-    let kind = match (declared.as_deref(), extension.as_deref()) {
+    let by_name = match extension.as_deref() {
+        Some("md" | "markdown") => Some("text/markdown"),
+        Some("txt" | "text" | "rst") => Some("text/plain"),
+        Some("html" | "htm" | "xhtml") => Some("text/html"),
+        Some("pdf") => Some(PDF),
+        Some("docx") => Some(DOCX),
+        _ => None,
+    };
+    let kind = match (declared.as_deref(), by_name) {
         (Some("text/markdown" | "text/x-markdown"), _) => "text/markdown",
-        (Some("text/plain" | "application/octet-stream") | None, Some("md" | "markdown")) => "text/markdown",
-        (Some("text/plain"), _) | (Some("application/octet-stream") | None, Some("txt" | "text" | "rst")) => {
-            "text/plain"
-        }
-        (None, None) => "text/plain",
+        (Some("text/html" | "application/xhtml+xml"), _) => "text/html",
+        (Some("application/pdf"), _) => PDF,
+        (Some(DOCX), _) => DOCX,
+        (Some("text/plain"), Some("text/markdown")) => "text/markdown",
+        (Some("text/plain"), _) => "text/plain",
+        (Some("application/octet-stream") | None, Some(kind)) => kind,
+        (None, None) if extension.is_none() => "text/plain",
         (declared, _) => {
-            let detail = format!(
-                "a file of the type {} is not taken; taken are text and Markdown",
-                declared.unwrap_or("unknown")
-            );
+            let declared = declared.unwrap_or("unknown");
+            let detail =
+                format!("a file of the type {declared} is not taken; taken are text, Markdown, HTML, PDF and DOCX");
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
         }
     };
-    let text = String::from_utf8(bytes).map_err(|_| Problem::field("file", "is not text in UTF-8"))?;
-    let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
-    Ok((text, kind.to_owned()))
+    if bytes.is_empty() {
+        return Err(Problem::field("file", "is empty"));
+    }
+    let content = match kind {
+        // some programs write something in front
+        PDF if !bytes[..bytes.len().min(1024)].windows(5).any(|part| part == b"%PDF-") => {
+            return Err(Problem::field("file", "is no PDF"));
+        }
+        DOCX if !bytes.starts_with(b"PK\x03\x04") => return Err(Problem::field("file", "is no DOCX")),
+        PDF | DOCX | "text/html" => Content::File(bytes),
+        _ => {
+            let text = String::from_utf8(bytes).map_err(|_| Problem::field("file", "is not text in UTF-8"))?;
+            Content::Text(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+        }
+    };
+    Ok((content, kind))
 }
 
 /// The last part of a file's name, as a title.
@@ -170,17 +208,26 @@ mod tests {
 
     #[test]
     fn files_are_known_by_type_or_name() {
-        let kind = |kind, name| {
-            text_of(kind, name, b"x".to_vec()).map(|(_, kind)| kind).map_err(|problem| problem.status().as_u16())
+        let read = |kind, name, bytes: &[u8]| {
+            read_file(kind, name, bytes.to_vec()).map(|(_, kind)| kind).map_err(|problem| problem.status().as_u16())
         };
+        let kind = |kind, name| read(kind, name, b"x");
         assert_eq!(kind(Some("text/plain; charset=utf-8"), Some("a.txt")).unwrap(), "text/plain");
         assert_eq!(kind(Some("text/plain"), Some("a.md")).unwrap(), "text/markdown");
         assert_eq!(kind(Some("application/octet-stream"), Some("a.md")).unwrap(), "text/markdown");
         assert_eq!(kind(None, Some("A.TXT")).unwrap(), "text/plain");
+        assert_eq!(kind(None, Some("a.htm")).unwrap(), "text/html");
+        assert_eq!(kind(Some("text/html"), None).unwrap(), "text/html");
+        assert_eq!(read(None, Some("a.pdf"), b"\n%PDF-1.7\n").unwrap(), PDF);
+        assert_eq!(read(Some(DOCX), None, b"PK\x03\x04").unwrap(), DOCX);
         assert_eq!(kind(Some("image/png"), Some("a.txt")), Err(415));
         assert_eq!(kind(Some("application/octet-stream"), Some("a.exe")), Err(415));
-        assert_eq!(text_of(None, None, vec![0xff]).unwrap_err().status().as_u16(), 422);
-        assert_eq!(text_of(None, None, "\u{feff}x".into()).unwrap().0, "x");
+        assert_eq!(kind(None, Some("a.exe")), Err(415));
+        assert_eq!(kind(Some("application/pdf"), Some("a.pdf")), Err(422));
+        assert_eq!(kind(Some(DOCX), Some("a.docx")), Err(422));
+        assert_eq!(read(Some("text/html"), None, b""), Err(422));
+        assert_eq!(read(None, None, &[0xff]), Err(422));
+        assert_eq!(read_file(None, None, "\u{feff}x".into()).unwrap().0, Content::Text("x".into()));
     }
 
     #[test]

@@ -5,10 +5,12 @@
 //! | [`demo`] | small tasks to try a worker with |
 //! | [`tasks`] | the tasks about documents and events |
 //! | [`documents`] | a document becomes passages with vectors |
+//! | [`answers`] | a question becomes an answer with citations |
 //! | [`events`] | event types and what each of them does |
 //! | [`schedules`], [`beat`] | what is sent when, and by whom |
-//! | [`services`] | what tasks work with: the database, the embedder, the chunker |
+//! | [`services`] | what tasks work with: the database, the models, the chunker |
 
+pub mod answers;
 pub mod beat;
 pub mod demo;
 pub mod documents;
@@ -35,5 +37,6 @@ pub fn app() -> Result<App, EngineError> {
         .task::<demo::compose>()
         .task::<tasks::ingest_document>()
         .task::<tasks::process_incoming_event>()
+        .task::<tasks::generate_answer>()
         .build()
 }

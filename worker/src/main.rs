@@ -1,9 +1,13 @@
 //! `worker`: consumes Celery tasks, and sends periodic ones. Settings come from the environment, flags are those of
 //! `celery worker` and `celery beat`.
 
+use std::process::ExitCode;
+
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 use petiole_beat::cli::{BeatArgs, EmbeddedArgs};
 use petiole_engine::cli::{self, WorkerArgs};
+use petiole_worker::documents::extract;
 use petiole_worker::{beat, services};
 
 mod ping;
@@ -33,8 +37,16 @@ enum Command {
     Beat(BeatArgs),
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() == Some(extract::COMMAND) {
+        return Ok(extract::run(&arguments.next().unwrap_or_default()));
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
+    runtime.block_on(work()).map(|()| ExitCode::SUCCESS)
+}
+
+async fn work() -> anyhow::Result<()> {
     let arguments = Cli::parse();
     if let Some(Command::Beat(args)) = arguments.command {
         let mut logging = WorkerArgs::default();
@@ -48,6 +60,9 @@ async fn main() -> anyhow::Result<()> {
     }
     if let Err(error) = petiole_ai::embedder_from(&settings.ai) {
         tracing::error!("documents cannot be embedded: {error}");
+    }
+    if let Err(error) = services::Language::from_settings(&settings.ai) {
+        tracing::error!("questions cannot be answered: {error}");
     }
     services::configure(settings.clone());
     // The process of an isolated task runs that task alone.

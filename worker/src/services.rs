@@ -2,11 +2,15 @@
 
 use std::sync::{Arc, OnceLock};
 
-use petiole_ai::{Chunker, EmbedError, Embedder, embedder_from};
-use petiole_settings::Settings;
+use petiole_ai::prompts::{PromptError, Prompts};
+use petiole_ai::{Chunker, EmbedError, Embedder, LanguageError, LanguageModel, embedder_from, language_model_from};
+use petiole_redis::{Backend, Connector, RedisError};
+use petiole_settings::{AiSettings, Settings};
 use petiole_storage::{EmbeddingModel, Storage, StorageError};
 use secrecy::ExposeSecret;
 use tokio::sync::OnceCell;
+
+use crate::documents::Extractor;
 
 /// The database, the embedder and the chunker, shared by all tasks of a worker. Clones are cheap.
 #[derive(Clone)]
@@ -17,7 +21,39 @@ pub struct Services {
     pub embedder: Arc<dyn Embedder>,
     /// What cuts texts.
     pub chunker: Chunker,
+    /// What writes texts.
+    pub language: Language,
+    /// What reads files.
+    pub extractor: Extractor,
     declared: Arc<OnceCell<()>>,
+}
+
+/// What writes texts, and how much it is given.
+#[derive(Clone)]
+pub struct Language {
+    /// The language model; without one, texts are answered by their own sentences.
+    pub model: Option<Arc<dyn LanguageModel>>,
+    /// What the model is asked.
+    pub prompts: Arc<Prompts>,
+    /// How much of documents and talk the model is shown, in tokens.
+    pub context_tokens: usize,
+    /// How many turns of a conversation are remembered.
+    pub turns: u32,
+}
+
+impl Language {
+    /// What the settings speak of.
+    ///
+    /// # Errors
+    /// [`ServicesError::Language`], [`ServicesError::Prompts`].
+    pub fn from_settings(settings: &AiSettings) -> Result<Self, ServicesError> {
+        Ok(Self {
+            model: language_model_from(settings)?,
+            prompts: Arc::new(Prompts::load(settings.prompts_dir.as_deref())?),
+            context_tokens: settings.language_context_tokens,
+            turns: settings.conversation_turns,
+        })
+    }
 }
 
 /// Why the services cannot be had.
@@ -29,6 +65,15 @@ pub enum ServicesError {
     /// The models or their settings.
     #[error(transparent)]
     Model(#[from] EmbedError),
+    /// The language model's settings.
+    #[error(transparent)]
+    Language(#[from] LanguageError),
+    /// The prompts in `PROMPTS_DIR`.
+    #[error(transparent)]
+    Prompts(#[from] PromptError),
+    /// The result backend's URL.
+    #[error(transparent)]
+    Backend(#[from] RedisError),
     /// [`configure`] was not called.
     #[error("the worker's services were not configured")]
     NotConfigured,
@@ -39,16 +84,17 @@ impl Services {
     /// out here.
     ///
     /// # Errors
-    /// [`ServicesError::Model`].
+    /// [`ServicesError`].
     fn from_settings(storage: Storage, settings: &Settings) -> Result<Self, ServicesError> {
         let embedder = embedder_from(&settings.ai)?;
         let chunker = Chunker::from_settings(&settings.ai)?;
-        Ok(Self::new(storage, embedder, chunker))
+        Ok(Self::new(storage, embedder, chunker, Language::from_settings(&settings.ai)?))
     }
 
     /// Services of the caller's own making.
-    pub fn new(storage: Storage, embedder: Arc<dyn Embedder>, chunker: Chunker) -> Self {
-        Self { storage, embedder, chunker, declared: Arc::new(OnceCell::new()) }
+    pub fn new(storage: Storage, embedder: Arc<dyn Embedder>, chunker: Chunker, language: Language) -> Self {
+        let extractor = Extractor::default();
+        Self { storage, embedder, chunker, language, extractor, declared: Arc::new(OnceCell::new()) }
     }
 
     /// Declares the embedding model to the database, once; later calls cost nothing. Not at start: a worker may be up
@@ -65,6 +111,7 @@ impl Services {
 static SETTINGS: OnceLock<Settings> = OnceLock::new();
 static STORAGE: OnceCell<Storage> = OnceCell::const_new();
 static SHARED: OnceCell<Services> = OnceCell::const_new();
+static BACKEND: OnceLock<Backend> = OnceLock::new();
 
 /// Says which settings [`shared`] is to go by. The first call counts.
 pub fn configure(settings: Settings) {
@@ -90,4 +137,17 @@ pub async fn shared() -> Result<Services, ServicesError> {
     let settings = SETTINGS.get().ok_or(ServicesError::NotConfigured)?;
     let storage = storage().await?.clone();
     SHARED.get_or_try_init(|| async { Services::from_settings(storage, settings) }).await.cloned()
+}
+
+/// Where results are kept, and what tasks say while they run. Connects when first used.
+///
+/// # Errors
+/// [`ServicesError::Backend`], [`ServicesError::NotConfigured`].
+pub fn backend() -> Result<Backend, ServicesError> {
+    let settings = SETTINGS.get().ok_or(ServicesError::NotConfigured)?;
+    if let Some(backend) = BACKEND.get() {
+        return Ok(backend.clone());
+    }
+    let made = Backend::new(&Connector::new(settings.result_backend.expose_secret())?)?;
+    Ok(BACKEND.get_or_init(|| made).clone())
 }

@@ -1,6 +1,7 @@
-//! The tasks about documents and events: the doors to [`crate::documents`] and [`crate::events`].
+//! The tasks about documents, events and answers: the doors to [`crate::documents`], [`crate::events`] and
+//! [`crate::answers`].
 //!
-//! Both acknowledge late and may run twice: what they do is tied to the document's or the event's id. What may pass (a
+//! All acknowledge late and may run twice: what they do is tied to the document's or the event's id. What may pass (a
 //! database that is away, a busy model server) is retried with growing pauses.
 
 // The macro makes a struct of each function and does not pass the doc comment on.
@@ -12,9 +13,10 @@ use celery::prelude::*;
 use petiole_engine::{context, raise};
 use petiole_protocol::TaskException;
 use petiole_storage::{Storage, StorageError};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::answers::{self, Answer, AnswerRequest, Speaker};
 use crate::documents::{self, IngestReport};
 use crate::events::{self, Registry};
 use crate::services;
@@ -50,9 +52,7 @@ type Failure = (String, bool);
 async fn ingest(id: Uuid) -> Result<IngestReport, Failure> {
     let services = services::shared().await.map_err(|error| (error.to_string(), false))?;
     services.declare_model().await.map_err(|error| (error.to_string(), may_pass(&error)))?;
-    documents::ingest(&services.storage, services.embedder.as_ref(), &services.chunker, id)
-        .await
-        .map_err(|error| (error.to_string(), error.is_transient()))
+    documents::ingest(&services, id).await.map_err(|error| (error.to_string(), error.is_transient()))
 }
 
 fn may_pass(error: &StorageError) -> bool {
@@ -82,6 +82,51 @@ pub async fn process_incoming_event(event_id: String) -> TaskResult<Value> {
 async fn process(id: Uuid) -> Result<Value, Failure> {
     let services = services::shared().await.map_err(|error| (error.to_string(), false))?;
     events::process_incoming_event(&services, &REGISTRY, id)
+        .await
+        .map_err(|error| (error.to_string(), error.is_transient()))
+}
+
+/// Answers a question from the documents. With `stream`, followers of the task hear the answer as it is made.
+#[celery::task(
+    name = "answers.generate",
+    acks_late = true,
+    max_retries = 5,
+    min_retry_delay = 1,
+    max_retry_delay = 10,
+    retry_for_unexpected = false
+)]
+pub async fn generate_answer(
+    question: String,
+    top_k: Option<u32>,
+    collection: Option<String>,
+    filter: Option<Map<String, Value>>,
+    conversation_id: Option<String>,
+    stream: Option<bool>,
+) -> TaskResult<Answer> {
+    let conversation_id = conversation_id.as_deref().map(parse_id).transpose()?;
+    let request = AnswerRequest { question, top_k, collection, filter, conversation_id };
+    request.check().map_err(|reason| raise(TaskException::builtin("ValueError", reason)))?;
+    let Some(context) = context() else {
+        return Err(raise(TaskException::builtin("RuntimeError", "answers.generate runs in a worker")));
+    };
+    let speaker = match (stream, services::backend()) {
+        (Some(true), Ok(backend)) => Some(Speaker::start(backend, context.task_id().to_owned())),
+        _ => None,
+    };
+    let answer = answer(&request, context.task_id(), speaker.as_ref()).await;
+    if let Some(speaker) = speaker {
+        speaker.finish().await;
+    }
+    answer.map_err(|(reason, may_pass)| match may_pass {
+        true => TaskError::ExpectedError(reason),
+        false => raise(TaskException::builtin("RuntimeError", reason)),
+    })
+}
+
+async fn answer(request: &AnswerRequest, task_id: &str, speaker: Option<&Speaker>) -> Result<Answer, Failure> {
+    let services = services::shared().await.map_err(|error| (error.to_string(), false))?;
+    services.declare_model().await.map_err(|error| (error.to_string(), may_pass(&error)))?;
+    answers::generate(&services, request, task_id, speaker)
         .await
         .map_err(|error| (error.to_string(), error.is_transient()))
 }

@@ -68,15 +68,17 @@ impl Example for DocumentRequest {
 }
 
 impl DocumentRequest {
-    pub(crate) fn into_new(self, id: Uuid, task_id: String, media_type: &str) -> NewDocument {
+    pub(crate) fn into_new(self, id: Uuid, task_id: String, media_type: String, file: Option<Vec<u8>>) -> NewDocument {
         NewDocument {
             id,
             title: self.title,
             collection: self.collection,
             metadata: self.metadata.0,
             language: self.language.0,
-            media_type: media_type.into(),
-            content: self.text.0,
+            media_type,
+            // the worker takes the text out of a file
+            content: if file.is_some() { String::new() } else { self.text.0 },
+            file,
             task_id,
         }
     }
@@ -224,7 +226,7 @@ impl Documents {
     ///
     /// Stores the text and the message of its task in one transaction, so that 202 means: it will be worked on, even if
     /// Redis is away now. A worker then cuts it into passages, embeds and indexes them. The text comes as JSON, or as a
-    /// file in a form.
+    /// file in a form: text, Markdown, HTML or DOCX.
     #[oai(path = "/v1/documents", method = "post", operation_id = "createDocument", tag = "Group::Documents")]
     async fn create(
         &self,
@@ -232,10 +234,10 @@ impl Documents {
         request_id: RequestId,
         body: DocumentBody,
     ) -> Answer<AcceptedResponse, Create> {
-        let DocumentBody { request, media_type } = body;
+        let DocumentBody { request, media_type, file } = body;
         let (id, task_id) = (Uuid::now_v7(), Uuid::new_v4().to_string());
         let message = outbox_message(&state, INGEST, id, &task_id, &request_id)?;
-        let new = request.into_new(id, task_id.clone(), &media_type);
+        let new = request.into_new(id, task_id.clone(), media_type, file);
         state.storage.create_document(new, message).await.map_err(|error| renamed(error, "data", "metadata"))?;
         let accepted = Accepted { id, task_id, state: "queued".into() };
         Ok(AcceptedResponse::Accepted(Json(accepted), format!("/v1/documents/{id}")))

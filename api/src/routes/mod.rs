@@ -1,5 +1,7 @@
 //! The operations of the contract, one file a resource.
 
+pub(crate) mod answers;
+pub(crate) mod conversations;
 pub(crate) mod dead_letters;
 pub(crate) mod documents;
 pub(crate) mod events;
@@ -21,7 +23,7 @@ use poem_openapi::Tags;
 pub(crate) type Operations = (
     health::Health,
     documents::Documents,
-    search::Search,
+    (search::Search, answers::Answers, conversations::Conversations),
     events::Events,
     tasks::Tasks,
     task_stream::TaskStream,
@@ -44,6 +46,8 @@ pub(crate) enum Group {
     Documents,
     /// Passages by meaning, by words, or by both.
     Search,
+    /// Questions, answered from the documents.
+    Answers,
     /// Work that is asked for by what happened: stored first, then done.
     Events,
     /// Celery tasks: sent, followed, revoked.

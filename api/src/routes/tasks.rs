@@ -37,6 +37,13 @@ pub(crate) struct SentTask {
     state: String,
 }
 
+impl SentTask {
+    /// A task that waits.
+    pub(crate) fn pending(task_id: String) -> Self {
+        Self { task_id, state: "PENDING".into() }
+    }
+}
+
 impl Example for SentTask {
     fn example() -> Self {
         Self { task_id: "5f0c2f0e-6f5b-4c59-a2f2-6f4f3b7c9d10".into(), state: "PENDING".into() }

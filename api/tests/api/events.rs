@@ -77,3 +77,34 @@ async fn wrong_events_are_refused() {
     assert_eq!(server.post("/v1/events", &ingest("a\0b")).await.problem(422), ["data.text"]);
     assert!(server.get("/v1/events").await.json["items"].as_array().unwrap().is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_type_has_its_own_data() {
+    let server = start().await;
+    let id = uuid::Uuid::new_v4();
+    for (kind, data) in [
+        ("question.answer", json!({"question": "x", "top_k": 3})),
+        ("text.summarize", json!({"document_id": id, "sentences": 2})),
+        ("text.classify", json!({"text": "x", "labels": ["a", "b"]})),
+        ("text.extract", json!({"text": "x", "kinds": ["date", "phone"]})),
+        ("text.extract", json!({"text": "x", "schema": {"type": "object"}, "kinds": ["url"]})),
+    ] {
+        let answer = server.post("/v1/events", &json!({"type": kind, "data": data})).await;
+        assert_eq!(answer.status, 202, "{}", answer.json);
+    }
+    for (kind, data, field) in [
+        ("text.translate", json!({"text": "x"}), "type"),
+        ("text.summarize", json!({}), "data"),
+        ("text.summarize", json!({"text": "x", "document_id": id}), "data.document_id"),
+        ("text.summarize", json!({"text": "x", "sentences": 0}), "data.sentences"),
+        ("text.summarize", json!({"text": "x", "length": 1}), "data.length"),
+        ("text.classify", json!({"text": "x"}), "data.labels"),
+        ("text.classify", json!({"text": "x", "labels": ["a"]}), "data.labels"),
+        ("text.classify", json!({"text": "x", "labels": ["a", "a"]}), "data.labels"),
+        ("text.extract", json!({"text": "x", "kinds": ["iban"]}), "data.kinds[0]"),
+        ("question.answer", json!({"question": " "}), "data.question"),
+    ] {
+        let fields = server.post("/v1/events", &json!({"type": kind, "data": data})).await.problem(422);
+        assert_eq!(fields, [field], "{kind} {data}");
+    }
+}

@@ -5,6 +5,7 @@
 //! connections that are just being opened by the other one.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod answers;
 mod dead_letters;
 mod documents;
 mod errors;

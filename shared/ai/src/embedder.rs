@@ -92,7 +92,7 @@ impl EmbedError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable(_) => true,
-            Self::Refused { status, .. } => matches!(status, 408 | 429 | 500..=599),
+            Self::Refused { status, .. } => crate::openai::may_pass(*status),
             _ => false,
         }
     }

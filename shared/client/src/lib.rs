@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`client`] | send tasks, read and await results | celery.app.base, celery.result |
 //! | [`send`] | one call of a task, and the message it becomes | celery.app.task: apply_async |
+//! | [`follow`] | what a task says while it runs, and its end | |
 //! | [`canvas`] | chains, groups, chords: which messages they become | celery.canvas |
 //! | [`apply`] | a whole canvas is sent at once | celery.canvas: apply_async |
 //! | [`compose`] | chains, groups and chords in Rust: `chain!`, `group!`, `chord` | celery.canvas |
@@ -21,6 +22,7 @@ pub mod control;
 pub mod dead_letters;
 mod error;
 pub mod events;
+pub mod follow;
 pub mod limits;
 pub mod queues;
 pub mod send;
@@ -31,6 +33,7 @@ pub use canvas::{Handle, Plan, Planner, Step};
 pub use client::{Client, ClientConfig, Prepared, SentTask};
 pub use compose::{IntoSignature, chord, partial, sig};
 pub use error::ClientError;
+pub use follow::{Follow, Update};
 pub use petiole_protocol::compression::Compression;
 pub use petiole_protocol::serializer::{ResultFormat, Serializer};
 pub use petiole_protocol::{Map, Signature, State, TaskException, TaskMeta};

@@ -46,6 +46,11 @@ impl Backend {
         self.connector.url()
     }
 
+    /// Makes connections of one's own.
+    pub fn connector(&self) -> &Connector {
+        &self.connector
+    }
+
     /// The shared connection.
     pub fn connection(&self) -> ConnectionManager {
         self.connection.clone()
@@ -72,7 +77,7 @@ impl Backend {
         format!("{}celery-taskset-meta-{group_id}", self.prefix())
     }
 
-    fn prefix(&self) -> String {
+    pub(crate) fn prefix(&self) -> String {
         let prefix = &self.connector.keys().prefix;
         match prefix.chars().last() {
             None | Some(':' | '_' | '-' | '.') => prefix.clone(),

@@ -10,6 +10,7 @@
 //! | [`dead`] | messages that no worker will run | |
 //! | [`claims`] | who holds what, and what becomes of a dead worker's messages | QoS.restore_visible |
 //! | [`backend`] | results | celery.backends.redis |
+//! | [`tokens`] | what a task says while it runs | |
 //! | [`chord`] | chord counting | celery.backends.redis |
 //! | [`queues`] | which queues there are, and what waits in them | Channel._size |
 //! | [`fanout`] | channels: events and remote control | kombu.pidbox, celery.events |
@@ -28,6 +29,7 @@ pub mod keys;
 pub mod queues;
 mod scripts;
 pub mod settle;
+pub mod tokens;
 
 pub use backend::Backend;
 pub use broker::Broker;

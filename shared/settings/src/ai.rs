@@ -25,8 +25,21 @@ pub struct AiSettings {
     pub openai_base_url: Option<String>,
     /// `OPENAI_API_KEY`: the key of that server.
     pub openai_api_key: Option<SecretString>,
-    /// `LANGUAGE_MODEL`: the model that writes text.
+    /// `LANGUAGE_MODEL`: the model of that server that writes text; without one, answers are passages of the documents.
     pub language_model: Option<String>,
+    /// `LANGUAGE_MAX_TOKENS`: the most tokens that an answer may have.
+    pub language_max_tokens: u32,
+    /// `LANGUAGE_CONTEXT_TOKENS`: how much of the documents and of the talk so far the model is shown, in tokens (estimated
+    /// as four letters each).
+    pub language_context_tokens: usize,
+    /// `LANGUAGE_TEMPERATURE`: how freely the model writes; left to the server unless set.
+    pub language_temperature: Option<f64>,
+    /// `LANGUAGE_TIMEOUT`: how long a whole answer may take.
+    pub language_timeout: Duration,
+    /// `CONVERSATION_TURNS`: how many earlier questions and answers of a conversation are remembered for the next one.
+    pub conversation_turns: u32,
+    /// `PROMPTS_DIR`: a folder of prompts that replace the built-in ones of the same name and version.
+    pub prompts_dir: Option<PathBuf>,
     /// `CHUNK_TOKENS`: the longest chunk, in tokens of the embedding model.
     pub chunk_tokens: usize,
     /// `CHUNK_OVERLAP_TOKENS`: how much of one chunk the next may repeat, in tokens; at most a quarter.
@@ -54,6 +67,12 @@ impl AiSettings {
             openai_base_url: read_base_url(reader),
             openai_api_key: reader.secret(&["OPENAI_API_KEY"]),
             language_model: reader.optional(&["LANGUAGE_MODEL"], "the name of a language model"),
+            language_max_tokens: reader.number(&["LANGUAGE_MAX_TOKENS"], 1024, 1..=1_000_000),
+            language_context_tokens: reader.number(&["LANGUAGE_CONTEXT_TOKENS"], 3000, 64..=10_000_000),
+            language_temperature: reader.optional(&["LANGUAGE_TEMPERATURE"], "a number, usually from 0 to 2"),
+            language_timeout: reader.seconds(&["LANGUAGE_TIMEOUT"], Duration::from_secs(120)),
+            conversation_turns: reader.number(&["CONVERSATION_TURNS"], 6, 0..=100),
+            prompts_dir: reader.text(&["PROMPTS_DIR"]).map(|(_, dir)| PathBuf::from(dir)),
             chunk_tokens: reader.number(&["CHUNK_TOKENS"], 160, 16..=8192),
             chunk_overlap_tokens: reader.number(&["CHUNK_OVERLAP_TOKENS"], 20, 0..=4096),
             timeout: reader.seconds(&["AI_TIMEOUT"], Duration::from_secs(60)),

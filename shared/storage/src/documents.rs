@@ -15,10 +15,11 @@ use crate::cursor::{Cursor, Page};
 use crate::entity::document;
 use crate::error::{Result, StorageError};
 use crate::events::storable;
+use crate::files;
 use crate::idempotency::hex;
 use crate::jsonb;
 use crate::outbox::{self, NewOutboxMessage};
-use crate::storage::{OPERATION, Storage, within};
+use crate::storage::{BULK, OPERATION, Storage, within};
 
 /// Where a document is between being accepted and being found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter, DeriveActiveEnum)]
@@ -49,7 +50,7 @@ pub struct Document {
     pub language: String,
     /// What kind of text it is: `text/plain`, `text/markdown`.
     pub media_type: String,
-    /// SHA-256 of its text, in hexadecimal.
+    /// SHA-256 of its text, or of the file it came as, in hexadecimal.
     pub content_hash: String,
     /// How far it is.
     pub state: DocumentState,
@@ -95,6 +96,27 @@ impl Document {
     }
 }
 
+/// Everything but the text, which may be long.
+const LIGHT: [document::Column; 14] = {
+    use document::Column as C;
+    [
+        C::Id,
+        C::Title,
+        C::Collection,
+        C::Metadata,
+        C::Language,
+        C::MediaType,
+        C::ContentHash,
+        C::State,
+        C::Chunks,
+        C::ChunksDone,
+        C::Error,
+        C::TaskId,
+        C::CreatedAt,
+        C::UpdatedAt,
+    ]
+};
+
 /// A document with its text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DocumentText {
@@ -119,8 +141,10 @@ pub struct NewDocument {
     pub language: String,
     /// What kind of text it is.
     pub media_type: String,
-    /// The text.
+    /// The text; empty where a file holds it.
     pub content: String,
+    /// The file that it comes as, its text not taken out yet.
+    pub file: Option<Vec<u8>>,
     /// The task that will work on it.
     pub task_id: String,
 }
@@ -141,7 +165,8 @@ impl Storage {
     /// [`StorageError::Invalid`] for an unknown language or what PostgreSQL cannot hold;
     /// [`StorageError::Unavailable`].
     pub async fn create_document(&self, new: NewDocument, message: NewOutboxMessage) -> Result<()> {
-        within(OPERATION, async {
+        // a file may be large
+        within(BULK, async {
             let transaction = self.db.begin().await?;
             insert(&transaction, new, None).await?;
             outbox::insert(&transaction, &message).await?;
@@ -192,7 +217,8 @@ impl Storage {
     /// [`StorageError::NotFound`], [`StorageError::Unavailable`].
     pub async fn document(&self, id: Uuid) -> Result<Document> {
         within(OPERATION, async {
-            let row = document::Entity::find_by_id(id).into_model::<Document>().one(&self.db).await?;
+            let query = document::Entity::find_by_id(id).select_only().columns(LIGHT);
+            let row = query.into_model::<Document>().one(&self.db).await?;
             row.map(Document::restored).ok_or_else(|| StorageError::not_found("document", id))
         })
         .await
@@ -240,10 +266,8 @@ impl Storage {
         }
         let rows = within(OPERATION, async {
             let query = document::Entity::find()
-                // everything but the text, which may be long
                 .select_only()
-                .columns([C::Id, C::Title, C::Collection, C::Metadata, C::Language, C::MediaType, C::ContentHash])
-                .columns([C::State, C::Chunks, C::ChunksDone, C::Error, C::TaskId, C::CreatedAt, C::UpdatedAt])
+                .columns(LIGHT)
                 .filter(condition)
                 .order_by_desc(C::CreatedAt)
                 .order_by_desc(C::Id);
@@ -337,6 +361,8 @@ impl Storage {
 
 async fn insert(transaction: &DatabaseTransaction, new: NewDocument, event_id: Option<Uuid>) -> Result<()> {
     check_language(transaction, &new.language).await?;
+    let hash = Sha256::digest(new.file.as_deref().unwrap_or(new.content.as_bytes()));
+    let (id, file) = (new.id, new.file);
     let row = document::ActiveModel {
         id: Set(new.id),
         title: Set(new.title),
@@ -344,7 +370,7 @@ async fn insert(transaction: &DatabaseTransaction, new: NewDocument, event_id: O
         metadata: Set(jsonb::stored(Value::Object(new.metadata))),
         language: Set(new.language),
         media_type: Set(new.media_type),
-        content_hash: Set(hex(&Sha256::digest(&new.content))),
+        content_hash: Set(hex(&hash)),
         content: Set(new.content),
         state: Set(DocumentState::Queued),
         task_id: Set(new.task_id),
@@ -352,6 +378,9 @@ async fn insert(transaction: &DatabaseTransaction, new: NewDocument, event_id: O
         ..Default::default()
     };
     document::Entity::insert(row).exec_without_returning(transaction).await?;
+    if let Some(file) = file {
+        files::insert(transaction, id, file).await?;
+    }
     Ok(())
 }
 

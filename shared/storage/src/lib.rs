@@ -4,7 +4,8 @@
 //! |---|---|
 //! | [`Storage`] | the pool, migrations, health |
 //! | `events` | what was asked for, and what became of it |
-//! | `documents`, `chunks` | texts, their passages and vectors |
+//! | `documents`, `chunks`, `files` | texts, their passages and vectors; files whose text is not taken out yet |
+//! | `conversations` | what was asked and answered in a talk |
 //! | `search` | passages by meaning, by words, by both |
 //! | `outbox` | messages that must reach the broker, stored with the row that caused them |
 //! | `jsonb` | JSON as PostgreSQL can keep it |
@@ -18,12 +19,14 @@
 
 mod api_keys;
 mod chunks;
+mod conversations;
 mod cursor;
 mod documents;
 mod embedding_model;
 mod entity;
 mod error;
 mod events;
+mod files;
 mod idempotency;
 mod jsonb;
 mod migration;
@@ -34,6 +37,7 @@ mod storage;
 
 pub use api_keys::{ApiKeyRow, NewApiKey};
 pub use chunks::NewChunk;
+pub use conversations::{NewTurn, Turn};
 pub use cursor::{Cursor, Page};
 pub use documents::{Document, DocumentFilter, DocumentState, DocumentText, NewDocument};
 pub use embedding_model::EmbeddingModel;

@@ -1,9 +1,12 @@
 //! Cut a document into passages, embed them, put them into the index.
 
-use petiole_ai::{Chunk, Chunker, EmbedError, Embedder, TextKind};
+use petiole_ai::{Chunk, Chunker, EmbedError, TextKind};
 use petiole_storage::{DocumentState, NewChunk, Storage, StorageError};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use super::extract::{ExtractError, Format};
+use crate::services::Services;
 
 /// Passages that are embedded between two reports of progress.
 const PASSAGES_PER_STEP: usize = 32;
@@ -26,6 +29,12 @@ pub enum IngestError {
     /// There is nothing in it to find.
     #[error("the document has no text")]
     Empty,
+    /// The file it came as gives no text.
+    #[error(transparent)]
+    Extract(#[from] ExtractError),
+    /// It came as a file of a kind that is not read here.
+    #[error("files of the type {0} are not read here")]
+    Format(String),
     /// No vectors could be made.
     #[error(transparent)]
     Embed(#[from] EmbedError),
@@ -44,7 +53,8 @@ impl IngestError {
         match self {
             Self::Embed(error) => error.is_transient(),
             Self::Storage(error) => matches!(error, StorageError::Unavailable(_) | StorageError::Conflict(_)),
-            Self::NotFound(_) | Self::Empty | Self::Chunker(_) => false,
+            Self::Extract(error) => matches!(error, ExtractError::Process(_)),
+            Self::NotFound(_) | Self::Empty | Self::Chunker(_) | Self::Format(_) => false,
         }
     }
 }
@@ -54,13 +64,9 @@ impl IngestError {
 ///
 /// # Errors
 /// [`IngestError`]. What cannot succeed later is written on the document as its reason for failure.
-pub async fn ingest(
-    storage: &Storage,
-    embedder: &dyn Embedder,
-    chunker: &Chunker,
-    document_id: Uuid,
-) -> Result<IngestReport, IngestError> {
-    let error = match work(storage, embedder, chunker, document_id).await {
+pub async fn ingest(services: &Services, document_id: Uuid) -> Result<IngestReport, IngestError> {
+    let storage = &services.storage;
+    let error = match work(services, document_id).await {
         Ok(report) => return Ok(report),
         Err(error) => error,
     };
@@ -89,12 +95,8 @@ pub async fn give_up(storage: &Storage, document_id: Uuid, reason: &str) -> Resu
     }
 }
 
-async fn work(
-    storage: &Storage,
-    embedder: &dyn Embedder,
-    chunker: &Chunker,
-    document_id: Uuid,
-) -> Result<IngestReport, IngestError> {
+async fn work(services: &Services, document_id: Uuid) -> Result<IngestReport, IngestError> {
+    let (storage, embedder) = (&services.storage, services.embedder.as_ref());
     let stored = |error| match error {
         StorageError::NotFound { .. } => IngestError::NotFound(document_id),
         error => IngestError::Storage(error),
@@ -104,8 +106,17 @@ async fn work(
         return Ok(report(document_id, text.document.chunks));
     }
     storage.set_processing(document_id).await.map_err(stored)?;
-    let kind = text_kind(&text.document.media_type);
-    let chunks = cut(chunker.clone(), text.content, kind).await?;
+    let media_type = &text.document.media_type;
+    let content = match storage.document_file(document_id).await.map_err(stored)? {
+        Some(file) => {
+            let format = Format::of(media_type).ok_or_else(|| IngestError::Format(media_type.clone()))?;
+            let content = services.extractor.extract(format, file).await?;
+            storage.set_text(document_id, &content).await.map_err(stored)?;
+            content
+        }
+        None => text.content,
+    };
+    let chunks = cut(services.chunker.clone(), content, text_kind(media_type)).await?;
     if chunks.is_empty() {
         return Err(IngestError::Empty);
     }
@@ -138,7 +149,11 @@ async fn cut(chunker: Chunker, text: String, kind: TextKind) -> Result<Vec<Chunk
 fn text_kind(media_type: &str) -> TextKind {
     match media_type.split(';').next().unwrap_or_default().trim() {
         "text/markdown" | "text/x-markdown" => TextKind::Markdown,
-        _ => TextKind::Plain,
+        _ => match Format::of(media_type) {
+            // these become Markdown
+            Some(Format::Html | Format::Docx) => TextKind::Markdown,
+            Some(Format::Pdf) | None => TextKind::Plain,
+        },
     }
 }
 

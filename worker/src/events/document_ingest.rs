@@ -58,10 +58,11 @@ impl EventHandler for DocumentIngest {
             language: data.language.unwrap_or_else(|| "english".to_owned()),
             media_type: "text/plain".to_owned(),
             content: data.text,
+            file: None,
             task_id: event.task_id.clone(),
         };
         // No message: this very task does the document's work.
         let document = services.storage.create_document_for_event(event.id, new, None).await?;
-        Ok(ingest(&services.storage, services.embedder.as_ref(), &services.chunker, document.id).await?)
+        Ok(ingest(services, document.id).await?)
     }
 }

@@ -2,8 +2,17 @@
 
 mod document_ingest;
 mod process;
+mod question_answer;
 mod registry;
+mod text;
+mod text_classify;
+mod text_extract;
+mod text_summarize;
 
 pub use document_ingest::{DocumentData, DocumentIngest};
 pub use process::{EventError, give_up, process_incoming_event};
+pub use question_answer::QuestionAnswer;
 pub use registry::{EventHandler, HandlerError, Registry};
+pub use text_classify::{Classification, ClassifyData, LabelScore, TextClassify};
+pub use text_extract::{ExtractData, Extraction, TextExtract};
+pub use text_summarize::{SummarizeData, Summary, TextSummarize};

@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use petiole_ai::EmbedError;
+use petiole_ai::prompts::PromptError;
+use petiole_ai::structured::StructuredError;
 use petiole_storage::{Event, StorageError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::DocumentIngest;
+use super::{DocumentIngest, QuestionAnswer, TextClassify, TextExtract, TextSummarize};
+use crate::answers::AnswerError;
 use crate::documents::IngestError;
 use crate::services::Services;
 
@@ -47,6 +51,18 @@ pub enum HandlerError {
     /// The database.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The question could not be answered.
+    #[error(transparent)]
+    Answer(#[from] AnswerError),
+    /// The text could not be embedded.
+    #[error(transparent)]
+    Embed(#[from] EmbedError),
+    /// The language model does not give what is needed.
+    #[error(transparent)]
+    Structured(#[from] StructuredError),
+    /// A prompt of `PROMPTS_DIR`.
+    #[error(transparent)]
+    Prompt(#[from] PromptError),
     /// The output cannot be stored.
     #[error("the output is no JSON: {0}")]
     Output(String),
@@ -58,7 +74,13 @@ impl HandlerError {
         match self {
             Self::Ingest(error) => error.is_transient(),
             Self::Storage(error) => matches!(error, StorageError::Unavailable(_) | StorageError::Conflict(_)),
-            Self::Data { .. } | Self::Output(_) => false,
+            Self::Embed(error) | Self::Answer(AnswerError::Embed(error)) => error.is_transient(),
+            // nobody waits for an event as for an answer: a busy server is asked again later
+            Self::Answer(AnswerError::Language(error)) | Self::Structured(StructuredError::Language(error)) => {
+                error.is_transient()
+            }
+            Self::Answer(error) => error.is_transient(),
+            Self::Data { .. } | Self::Structured(_) | Self::Prompt(_) | Self::Output(_) => false,
         }
     }
 }
@@ -72,7 +94,12 @@ pub struct Registry {
 impl Registry {
     /// The types that ship with the worker.
     pub fn shipped() -> Self {
-        Self::default().with(DocumentIngest)
+        Self::default()
+            .with(DocumentIngest)
+            .with(QuestionAnswer)
+            .with(TextSummarize)
+            .with(TextClassify)
+            .with(TextExtract)
     }
 
     /// Adds a type; a later handler of the same type replaces an earlier one.

@@ -7,6 +7,7 @@ use petiole_ai::{Chunker, Embedder, embedder_from};
 use petiole_settings::{AiSettings, Reader};
 use petiole_storage::{NewDocument, NewEvent, NewOutboxMessage, SearchMode, SearchQuery, Storage};
 use petiole_worker::Services;
+use petiole_worker::services::Language;
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection};
 use sea_orm::sqlx::{AssertSqlSafe, Connection, Executor};
 use serde_json::{Map, Value};
@@ -26,6 +27,15 @@ pub(crate) async fn world() -> World {
     world_with(embedder_from(&ai).unwrap(), Chunker::from_settings(&ai).unwrap()).await
 }
 
+/// The same with a language model on this server.
+pub(crate) async fn world_with_language(url: &str) -> World {
+    let mut world = world().await;
+    let base = format!("{url}/v1");
+    let ai = [("LANGUAGE_MODEL", "tiny-chat"), ("OPENAI_BASE_URL", base.as_str()), ("AI_MAX_RETRIES", "1")];
+    world.services.language = Language::from_settings(&ai_settings(&ai)).unwrap();
+    world
+}
+
 /// A database with the schema, and this model.
 pub(crate) async fn world_with(embedder: Arc<dyn Embedder>, chunker: Chunker) -> World {
     let base = std::env::var("TEST_DATABASE_URL")
@@ -37,7 +47,7 @@ pub(crate) async fn world_with(embedder: Arc<dyn Embedder>, chunker: Chunker) ->
     let (front, _) = base.rsplit_once('/').expect("TEST_DATABASE_URL names a database");
     let storage = Storage::connect(&format!("{front}/{name}"), 8).await.unwrap();
     storage.migrate().await.unwrap();
-    let services = Services::new(storage, embedder, chunker);
+    let services = Services::new(storage, embedder, chunker, Language::from_settings(&ai_settings(&[])).unwrap());
     services.declare_model().await.unwrap();
     World { services, server, name }
 }
@@ -68,6 +78,7 @@ impl World {
             language: "english".into(),
             media_type: media_type.into(),
             content: text.into(),
+            file: None,
             task_id: Uuid::new_v4().to_string(),
         };
         self.storage().create_document(new, message()).await.unwrap();
@@ -96,7 +107,7 @@ impl World {
     }
 }
 
-fn message() -> NewOutboxMessage {
+pub(crate) fn message() -> NewOutboxMessage {
     NewOutboxMessage { queue: "celery".into(), priority: 0, task_id: Uuid::new_v4().to_string(), message: "{}".into() }
 }
 

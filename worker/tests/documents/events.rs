@@ -61,7 +61,11 @@ async fn deliveries_at_the_same_time_make_one_document() {
 async fn what_cannot_be_done_fails_with_its_reason() {
     let world = world().await;
     for (kind, data, says) in [
-        ("no.such.type", json!({}), "unknown event type \"no.such.type\"; known types are: document.ingest"),
+        (
+            "no.such.type",
+            json!({}),
+            "unknown event type \"no.such.type\"; known types are: document.ingest, question.answer",
+        ),
         ("document.ingest", json!({"title": "no text"}), "missing field `text`"),
         ("document.ingest", json!({"text": "  "}), "text: must not be empty"),
         ("document.ingest", json!({"text": "x", "colour": "red"}), "unknown field `colour`"),
@@ -102,7 +106,10 @@ impl EventHandler for Double {
 async fn a_type_of_ones_own_is_one_line() {
     let world = world().await;
     let registry = Registry::shipped().with(Double);
-    assert_eq!(registry.types().collect::<Vec<_>>(), ["document.ingest", "number.double"]);
+    let types: Vec<_> = registry.types().collect();
+    let expected =
+        ["document.ingest", "number.double", "question.answer", "text.classify", "text.extract", "text.summarize"];
+    assert_eq!(types, expected);
     let id = world.event("number.double", json!(21)).await;
     assert_eq!(process_incoming_event(&world.services, &registry, id).await.unwrap(), json!(42));
     assert_eq!(world.storage().event(id).await.unwrap().output, Some(json!(42)));

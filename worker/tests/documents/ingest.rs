@@ -20,7 +20,7 @@ const TEXT: &str = "The ferry lands at nine in the morning and leaves again at d
     grease from the skin dulls the glass within a season.";
 
 async fn run(services: &Services, id: Uuid) -> Result<usize, IngestError> {
-    let done = ingest(&services.storage, services.embedder.as_ref(), &services.chunker, id).await;
+    let done = ingest(services, id).await;
     done.map(|report| {
         assert_eq!(report.document_id, id);
         report.chunks

@@ -14,6 +14,8 @@ impl MigratorTrait for Migrator {
             }),
             Box::new(Sql { name: "m0002_schedules", up: include_str!("m0002_schedules.sql") }),
             Box::new(Sql { name: "m0003_api_keys", up: include_str!("m0003_api_keys.sql") }),
+            Box::new(Sql { name: "m0004_conversations", up: include_str!("m0004_conversations.sql") }),
+            Box::new(Sql { name: "m0005_document_files", up: include_str!("m0005_document_files.sql") }),
         ]
     }
 }

@@ -76,6 +76,7 @@ pub(crate) fn new_document(collection: &str, title: &str, metadata: serde_json::
         language: "english".into(),
         media_type: "text/plain".into(),
         content: format!("The text of {title}."),
+        file: None,
         task_id: Uuid::new_v4().to_string(),
     }
 }

@@ -3,6 +3,7 @@
 
 mod api_keys;
 mod away;
+mod conversations;
 mod database;
 mod documents;
 mod events;
