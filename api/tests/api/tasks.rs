@@ -48,6 +48,7 @@ async fn a_task_becomes_a_celery_message() {
     assert_eq!((&headers["task"], &headers["mine"]), (&json!("demo.add"), &json!("x")));
     assert_eq!(headers["request_id"], sent.header("x-request-id"));
     assert_eq!(headers["timelimit"], json!([9.5, null]));
+    assert_eq!((&headers["argsrepr"], &headers["kwargsrepr"]), (&json!("(2,)"), &json!("{'y': 3}")));
     assert_eq!(message["properties"]["priority"], 3);
 
     let waiting = server.get(sent.header("location")).await.json;

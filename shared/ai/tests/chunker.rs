@@ -34,6 +34,11 @@ fn markdown_keeps_a_heading_with_its_paragraph() {
     let chunks = chunks(GUIDE, TextKind::Markdown, &[]);
     let birds = chunks.iter().find(|chunk| chunk.text.contains("belongs to the terns")).unwrap();
     assert!(birds.text.contains("## Birds") && birds.text.contains("mildest owners"), "{birds:?}");
+    // Plain text fills a short chunk up with the next line, though it heads what does not fit any more.
+    let sentence = "The boat carries salt and lamp oil to the island in autumn. ";
+    let text = format!("# One\n\n{}\n\n# Two\n\n{}\n", sentence.repeat(3), sentence.repeat(10));
+    let parted = |kind| self::chunks(&text, kind, &[]).iter().any(|chunk| chunk.text.ends_with("# Two"));
+    assert_eq!((parted(TextKind::Plain), parted(TextKind::Markdown)), (true, false));
 }
 
 #[test]

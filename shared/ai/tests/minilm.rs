@@ -6,6 +6,7 @@ mod common;
 
 use common::{model_settings, settings};
 use petiole_ai::{EmbedError, cosine, embedder_from};
+use petiole_settings::AiSettings;
 
 async fn vectors(texts: &[&str]) -> Vec<Vec<f32>> {
     let embedder = embedder_from(&model_settings(&[])).unwrap();
@@ -45,9 +46,17 @@ async fn only_the_window_of_a_long_text_counts() {
     assert!((cosine(&vectors[0], &vectors[1]) - 1.0).abs() < 1e-5);
 }
 
+/// Its files are gone after the first use: whoever asks later has only what was loaded then.
 #[tokio::test]
 async fn many_callers_share_one_model() {
-    let embedder = embedder_from(&model_settings(&[])).unwrap();
+    let settings = model_settings(&[]);
+    let dir = std::env::temp_dir().join(format!("petiole-shared-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let model = settings.model_dir.join("all-MiniLM-L6-v2").canonicalize().unwrap();
+    std::os::unix::fs::symlink(model, dir.join("all-MiniLM-L6-v2")).unwrap();
+    let embedder = embedder_from(&AiSettings { model_dir: dir.clone(), ..settings }).unwrap();
+    embedder.embed(&["the first".to_owned()]).await.unwrap();
+    std::fs::remove_dir_all(&dir).unwrap();
     let calls = (0..8).map(|n| {
         let embedder = embedder.clone();
         tokio::spawn(async move { embedder.embed(&[format!("text number {n}")]).await })

@@ -32,6 +32,7 @@ pub fn context() -> Option<Context> {
 ///     }
 ///     Ok(age)
 /// }
+/// assert!(check(-1).is_err_and(|error| error.to_string().contains("age must not be negative")));
 /// ```
 pub fn raise(exception: TaskException) -> celery::error::TaskError {
     let text = exception.message();

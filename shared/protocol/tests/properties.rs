@@ -29,6 +29,10 @@ fn accept() -> Vec<String> {
     ["json", "yaml", "msgpack"].map(str::to_owned).to_vec()
 }
 
+fn long_text() -> impl Strategy<Value = Value> {
+    "[a-z' ]{0,2000}".prop_map(Value::from)
+}
+
 fn map() -> impl Strategy<Value = Map> {
     prop::collection::btree_map("[a-z_]{1,8}", value(), 0..4).prop_map(|map| map.into_iter().collect())
 }
@@ -126,7 +130,7 @@ proptest! {
     }
 
     #[test]
-    fn argument_texts_are_bounded(args in prop::collection::vec(value(), 0..6)) {
+    fn argument_texts_are_bounded(args in prop::collection::vec(prop_oneof![value(), long_text()], 0..6)) {
         prop_assert!(repr::args(&args).chars().count() <= repr::MAX_LENGTH + 40);
     }
 

@@ -61,11 +61,14 @@ async fn twice_and_at_the_same_time_gives_each_passage_once() {
 #[tokio::test]
 async fn markdown_is_cut_at_its_headings() {
     let world = world().await;
-    let paragraph = "A sentence about the weather at sea and the ships on it. ".repeat(8);
-    let text = format!("# One\n\n{paragraph}\n\n# Two\n\n{paragraph}\n");
+    // As plain text, the second heading would fill up the chunk of the short paragraph before it.
+    let sentence = "A sentence about the weather at sea and the ships on it. ";
+    let text = format!("# One\n\n{}\n\n# Two\n\n{}\n", sentence.repeat(3), sentence.repeat(10));
     let id = world.document(&text, "text/markdown; charset=utf-8").await;
     run(&world.services, id).await.unwrap();
-    assert!(world.found("weather").await.iter().any(|text| text.starts_with("# Two")));
+    let found = world.found("weather").await;
+    assert!(found.iter().any(|text| text.starts_with("# Two")), "{found:?}");
+    assert!(!found.iter().any(|text| text.ends_with("# Two")), "{found:?}");
 }
 
 #[tokio::test]

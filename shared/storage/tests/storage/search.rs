@@ -78,6 +78,8 @@ async fn each_document_is_read_in_its_own_language() {
     storage.create_document(german, message("m")).await.unwrap();
     storage.replace_chunks(id, vec![chunk(0, "Die alten Häuser am Fluss", [0., 0.5, 0.5])]).await.unwrap();
     assert_eq!(titles(storage, &query("Haus", SearchMode::Keyword, 5)).await, ["haus"]);
+    // The question's words have forms of that language as well.
+    assert_eq!(titles(storage, &query("Häusern", SearchMode::Keyword, 5)).await, ["haus"]);
     assert_eq!(titles(storage, &query("eagles", SearchMode::Keyword, 5)).await, ["eagle"]);
 }
 
