@@ -205,14 +205,14 @@ fn times_of_schedule(schema: &mut Value, whole: bool) {
 
 /// The schema with null among its values.
 fn nullable(mut schema: Value, enums: &Map<String, Value>) -> Value {
-    let null = json!({"type": "object", "nullable": true, "enum": [null]});
+    let nothing = json!({"type": "object", "nullable": true, "enum": [null]});
     let reference = schema["allOf"][0].get("$ref").or(schema.get("$ref")).cloned();
     if let Some(reference) = reference {
         let name = reference.as_str().and_then(|path| path.rsplit('/').next()).unwrap_or_default();
         // a choice is written out, so that null can be one of its values
         let mut written = match enums.get(name) {
             Some(choice) => nullable(choice.clone(), enums),
-            None => json!({"anyOf": [{"$ref": reference}, null]}),
+            None => json!({"anyOf": [{"$ref": reference}, nothing]}),
         };
         for word in ["description", "default"] {
             if let Some(said) = schema.get(word).or(schema["allOf"][1].get(word)) {
@@ -222,7 +222,7 @@ fn nullable(mut schema: Value, enums: &Map<String, Value>) -> Value {
         return written;
     }
     if let Some(Value::Array(alternatives)) = schema.get_mut("oneOf") {
-        alternatives.push(null);
+        alternatives.push(nothing);
         return schema;
     }
     if let Some(map) = schema.as_object_mut()

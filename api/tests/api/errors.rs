@@ -135,6 +135,7 @@ async fn the_description_is_complete() {
     assert_eq!(event["schema"]["properties"]["data"]["x-data"]["$ref"], "#/components/schemas/Task");
     let task = &document["components"]["schemas"]["Task"]["properties"]["error"];
     assert_eq!(task["anyOf"][0]["$ref"], "#/components/schemas/TaskError");
+    assert_eq!((&task["anyOf"][1]["nullable"], &task["anyOf"][1]["enum"]), (&json!(true), &json!([null])));
     let docs = server.get("/docs").await;
     assert!(docs.json.as_str().unwrap().contains("securitySchemes"), "the page shows the completed document");
     let redoc = server.get("/redoc").await.json;
