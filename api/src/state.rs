@@ -49,6 +49,8 @@ pub struct State {
     pub(crate) time_zone: Tz,
     /// What is counted.
     pub(crate) metrics: Metrics,
+    /// Where the built-in page's link to Flower leads: a URL, or a port of its own host.
+    pub(crate) flower: (Option<String>, u16),
     embedder: Result<Arc<dyn Embedder>, String>,
     workers: Arc<Mutex<Option<(Instant, usize)>>>,
 }
@@ -98,6 +100,7 @@ impl State {
             queues: Arc::new(Queues::new(client.clone())),
             tasks: Arc::new(TaskNames::new(client.clone(), &settings.api.allowed_tasks)),
             client,
+            flower: (settings.api.flower_url.clone(), settings.api.flower_port),
             embedder,
             workers: Arc::default(),
         })

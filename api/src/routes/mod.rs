@@ -8,6 +8,7 @@ pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod keys;
 pub(crate) mod metrics;
+pub(crate) mod page;
 pub(crate) mod queues;
 pub(crate) mod recent_tasks;
 pub(crate) mod schedules;
@@ -21,7 +22,7 @@ use poem_openapi::Tags;
 
 /// All operations.
 pub(crate) type Operations = (
-    health::Health,
+    (health::Health, page::Page),
     documents::Documents,
     (search::Search, answers::Answers, conversations::Conversations),
     events::Events,

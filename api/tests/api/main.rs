@@ -13,6 +13,7 @@ mod events;
 mod keys;
 mod limits;
 mod metrics;
+mod page;
 mod queues;
 mod redis_away;
 mod schedules;

@@ -28,6 +28,10 @@ pub struct ApiSettings {
     pub rate_limit: u32,
     /// `API_DAILY_QUOTA`: how many requests a day (UTC) each key may make; 0, the default: any number.
     pub daily_quota: u32,
+    /// `FLOWER_URL`: where the built-in page's link to Flower leads; unset: the page's own host, at `FLOWER_PORT`.
+    pub flower_url: Option<String>,
+    /// `FLOWER_PORT`: the port of Flower.
+    pub flower_port: u16,
     /// `API_REQUEST_TIMEOUT`: how long one request may take, waiting and streaming left out.
     pub request_timeout: Duration,
     /// `API_SHUTDOWN_TIMEOUT`: how long requests under way may take to end once the service is told to stop.
@@ -68,6 +72,8 @@ impl ApiSettings {
             cors_origins: read_origins(reader),
             rate_limit: reader.number(&["API_RATE_LIMIT"], 0, 0..=1_000_000_000),
             daily_quota: reader.number(&["API_DAILY_QUOTA"], 0, 0..=2_000_000_000),
+            flower_url: read_flower_url(reader),
+            flower_port: reader.number(&["FLOWER_PORT"], 5555, 1..=u16::MAX),
             request_timeout: reader.seconds(&["API_REQUEST_TIMEOUT"], Duration::from_secs(30)),
             shutdown_timeout: reader.seconds(&["API_SHUTDOWN_TIMEOUT"], Duration::from_secs(30)),
         }
@@ -103,6 +109,16 @@ fn read_origins(reader: &mut Reader) -> Vec<String> {
         );
     }
     origins
+}
+
+/// Only an address of the web: the page makes a link of it.
+fn read_flower_url(reader: &mut Reader) -> Option<String> {
+    let (name, url) = reader.text(&["FLOWER_URL"])?;
+    if url.starts_with("http://") || url.starts_with("https://") {
+        return Some(url);
+    }
+    reader.problem(&name, Some(&crate::redacted_url(&url)), "a URL that begins with http:// or https://");
+    None
 }
 
 fn read_keys(reader: &mut Reader) -> Vec<ApiKey> {
