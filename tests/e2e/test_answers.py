@@ -125,8 +125,9 @@ def test_files_are_read(http, name, content, kind, word):
 @pytest.mark.parametrize("name, content, kind", [
     ("bomb.docx", docx(WORD % ("<w:p/>" * 22_000_000)), DOCX),
     ("entities.docx", docx('<!DOCTYPE x [<!ENTITY a "aaaaaaaa">]>' + WORD % "<w:p><w:r><w:t>&a;</w:t></w:r></w:p>"), DOCX),
+    ("torn.pdf", b"%PDF-1.7\ngarbage", "application/pdf"),
     ("torn.docx", docx(WORD % "<w:p/>")[:100], DOCX),
-], ids=["bomb", "entities", "torn"])
+], ids=["bomb", "entities", "torn-pdf", "torn"])
 def test_hostile_files_fail_with_a_reason(http, client, name, content, kind):
     document_id = accepted(upload(http, name, content, kind))["id"]
 

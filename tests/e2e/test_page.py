@@ -71,6 +71,7 @@ def test_all_of_it_by_the_keyboard_alone(page):
     page.tab_to("demo")
     page.press("Space")
     states = set()
+    wait_until(lambda: page.run("document.querySelector('#tasks td').textContent") == "demo.progress", "the task is sent", 20)
 
     def ended():
         states.add(page.run("document.querySelector('#tasks tr').children[1].textContent"))

@@ -226,7 +226,7 @@ impl Documents {
     ///
     /// Stores the text and the message of its task in one transaction, so that 202 means: it will be worked on, even if
     /// Redis is away now. A worker then cuts it into passages, embeds and indexes them. The text comes as JSON, or as a
-    /// file in a form: text, Markdown, HTML or DOCX.
+    /// file in a form: text, Markdown, HTML, PDF or DOCX.
     #[oai(path = "/v1/documents", method = "post", operation_id = "createDocument", tag = "Group::Documents")]
     async fn create(
         &self,

@@ -53,6 +53,30 @@ fn docx(body: &str) -> Vec<u8> {
     archive("word/document.xml", format!("<w:document xmlns:w='x'><w:body>{body}</w:body></w:document>").as_bytes())
 }
 
+/// A PDF of one page, as any program writes it.
+fn pdf(lines: &[&str]) -> Vec<u8> {
+    let shown: Vec<_> = lines.iter().map(|line| format!("({line}) Tj T*")).collect();
+    let content = format!("BT /F1 12 Tf 72 720 Td 14 TL {} ET", shown.join(" "));
+    let objects = [
+        "<< /Type /Catalog /Pages 2 0 R >>".to_owned(),
+        "<< /Type /Pages /Kids [3 0 R] /Count 1 >>".to_owned(),
+        "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R /Resources << /Font << /F1 5 0 R >> >> >>"
+            .to_owned(),
+        format!("<< /Length {} >>\nstream\n{content}\nendstream", content.len()),
+        "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>".to_owned(),
+    ];
+    let (mut out, mut places) = ("%PDF-1.4\n".to_owned(), Vec::new());
+    for (n, object) in objects.iter().enumerate() {
+        places.push(out.len());
+        out += &format!("{} 0 obj\n{object}\nendobj\n", n + 1);
+    }
+    let table = out.len();
+    out += &format!("xref\n0 {}\n0000000000 65535 f \n", objects.len() + 1);
+    places.iter().for_each(|place| out += &format!("{place:010} 00000 n \n"));
+    out += &format!("trailer\n<< /Size {} /Root 1 0 R >>\nstartxref\n{table}\n%%EOF\n", objects.len() + 1);
+    out.into_bytes()
+}
+
 async fn document(world: &World, media_type: &str, file: Vec<u8>) -> Uuid {
     let id = Uuid::now_v7();
     let new = NewDocument {
@@ -79,6 +103,11 @@ async fn files_are_found_by_their_text() {
     for (media_type, file, text) in [
         ("text/html; charset=utf-8", page.as_bytes().to_vec(), "# Bees\n\nBees dance to tell of flowers."),
         (DOCX, word, "Wasps build nests of paper."),
+        (
+            "application/pdf",
+            pdf(&["Ants farm aphids", "on the stems of roses."]),
+            "Ants farm aphids\non the stems of roses.",
+        ),
     ] {
         let id = document(&world, media_type, file).await;
         ingest(&world.services, id).await.unwrap();
@@ -118,12 +147,21 @@ async fn hostile_files_end_no_worker() {
         (Format::Docx, archive("other.xml", b"<a/>"), "no text part"),
         (Format::Docx, b"PK\x03\x04 and nothing else".to_vec(), "no DOCX"),
         (Format::Docx, docx("<w:p><w:t>&own;</w:t></w:p>"), "own"),
+        (Format::Pdf, b"%PDF-1.7\ngarbage".to_vec(), "no PDF, or damaged"),
+        (Format::Pdf, pdf(&["x"]).split_off(200), "no PDF, or damaged"),
+        (Format::Pdf, pdf(&[]), "pages that are pictures"),
         // the walk over so deep a page runs out of stack, which ends its process
         (Format::Html, [b"<b>".repeat(200_000), b"deep".to_vec()].concat(), "damaged"),
     ] {
         let reason = refused(format, file).await;
         assert!(reason.contains(says), "{says} not in {reason}");
     }
+}
+
+#[tokio::test]
+async fn a_tree_of_pages_that_bites_its_tail_ends() {
+    let text = String::from_utf8(pdf(&["x"])).unwrap().replace("/Kids [3 0 R]", "/Kids [2 0 R]");
+    refused(Format::Pdf, text.into_bytes()).await;
 }
 
 #[tokio::test]

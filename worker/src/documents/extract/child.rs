@@ -16,6 +16,8 @@ pub(super) const REASON: &str = "reason: ";
 const MEMORY: u64 = 2 << 30;
 /// Seconds of computing for one file.
 const SECONDS: u64 = 60;
+/// The most that a page of a PDF may unpack to, in bytes.
+const LARGEST_PAGE: usize = 64 << 20;
 /// Files larger than this are refused before they are looked at.
 const LARGEST: u64 = 256 << 20;
 
@@ -74,6 +76,22 @@ fn read(name: &str) -> Result<String, String> {
     }
 }
 
-fn pdf(_: &[u8]) -> Result<String, String> {
-    Err("PDF is not read here yet".to_owned())
+fn pdf(file: &[u8]) -> Result<String, String> {
+    let document = lopdf::Document::load_mem(file).map_err(|_| "it is no PDF, or damaged".to_owned())?;
+    if document.is_encrypted() {
+        return Err("it is encrypted".to_owned());
+    }
+    let mut text = String::new();
+    for page in document.get_pages().into_keys() {
+        // a page that cannot be read does not cost the others
+        let Ok(page) = document.extract_text_with_limit(&[page], LARGEST_PAGE) else { continue };
+        if !text.is_empty() {
+            text.push_str("\n\n");
+        }
+        text.push_str(page.trim());
+        if text.len() > LONGEST_TEXT {
+            break;
+        }
+    }
+    Ok(text)
 }
