@@ -99,9 +99,10 @@ class Project:
     def close(self):
         self.script("stop.sh", "--volumes", "--yes", check=False)
         for kind, remove in (("ps -aq", "rm -f"), ("volume ls -q", "volume rm"), ("network ls -q", "network rm")):
-            left = docker(*kind.split(), "--filter", f"label=com.docker.compose.project={self.name}").stdout.split()
-            if left:
-                docker(*remove.split(), *left, check=False)
+            found = docker(*kind.split(), "--filter", f"label=com.docker.compose.project={self.name}", check=False)
+            # Without an engine nothing was started.
+            if found.returncode == 0 and found.stdout.split():
+                docker(*remove.split(), *found.stdout.split(), check=False)
         shutil.rmtree(self.home, ignore_errors=True)
 
     # what runs
