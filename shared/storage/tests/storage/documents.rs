@@ -35,7 +35,9 @@ async fn another_ingest_replaces_the_passages() {
     let storage = &database.storage;
     let new = new_document("c", "t", json!({}));
     storage.create_document(new.clone(), message("m")).await.unwrap();
-    let many = |word: &str, n| (0..n).map(|i| chunk(i, &format!("{word} {i}"), [1., 0., 0.])).collect::<Vec<_>>();
+    // Vectors of their own: among hundreds of equal ones an HNSW graph does not reach every one.
+    let vector = |i: i32| [1., i as f32 / 10_000., 0.];
+    let many = |word: &str, n| (0..n).map(|i| chunk(i, &format!("{word} {i}"), vector(i))).collect::<Vec<_>>();
     // more than one INSERT holds
     storage.replace_chunks(new.id, many("first", 1_203)).await.unwrap();
     assert_eq!(storage.document(new.id).await.unwrap().chunks, 1_203);
