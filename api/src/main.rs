@@ -1,5 +1,6 @@
 //! The program `api`.
 
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -15,7 +16,18 @@ use tokio::signal::unix::{SignalKind, signal};
 /// How long a migration may take, with the wait for PostgreSQL.
 const MIGRATION: Duration = Duration::from_secs(600);
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match work() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // What is wrong and where: a backtrace after it would hide it.
+            eprintln!("Error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn work() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let settings = Settings::load()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;

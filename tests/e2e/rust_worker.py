@@ -38,7 +38,7 @@ def rust_worker(stack, client, log, *flags, **settings):
             [os.path.realpath(program), *flags], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=env)
     try:
         def answers():
-            assert process.poll() is None, log.read_text()[-2000:]
+            assert process.poll() is None, log.read_text()
             return client.app.control.inspect(timeout=1, destination=[name]).ping()
         wait_until(answers, lambda: f"the Rust worker answers: {log.read_text()[-2000:]}", float(settings.get("E2E_WAIT", 60)))
         yield queue, name, process

@@ -37,13 +37,23 @@ enum Command {
     Beat(BeatArgs),
 }
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     if arguments.next().as_deref() == Some(extract::COMMAND) {
-        return Ok(extract::run(&arguments.next().unwrap_or_default()));
+        return extract::run(&arguments.next().unwrap_or_default());
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
-    runtime.block_on(work()).map(|()| ExitCode::SUCCESS)
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // What is wrong and where: a backtrace after it would hide it.
+            eprintln!("Error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?.block_on(work())
 }
 
 async fn work() -> anyhow::Result<()> {

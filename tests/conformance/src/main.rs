@@ -18,6 +18,8 @@ mod replacing;
 mod request;
 mod signatures;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 use petiole_beat::Beat;
 use petiole_beat::cli::{BeatArgs, Embedded, EmbeddedArgs, config as beat_config, signalled};
@@ -53,7 +55,18 @@ pub(crate) fn name(task: &str) -> String {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
+    match work().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // What is wrong and where: a backtrace after it would hide it.
+            eprintln!("Error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn work() -> anyhow::Result<()> {
     let arguments = Cli::parse();
     if let Some(Command::Beat(args)) = arguments.command {
         let mut logging = WorkerArgs::default();
