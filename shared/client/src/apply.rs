@@ -54,7 +54,7 @@ impl Client {
             pipe.lpush(self.broker.keys().list(queue, message.properties.priority), envelope.to_text()).ignore();
             sent.push((envelope, queue));
             tasks.insert(message.id.clone(), SentTask { name: message.task.clone(), queue: queue.clone() });
-            for later in message.embed.chain.iter().chain(&message.embed.chord) {
+            for later in message.embed.chain.readable().iter().chain(&message.embed.chord) {
                 self.list(later, &mut tasks)?;
             }
         }

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use petiole_protocol::compression::Compression;
 use petiole_protocol::serializer::Serializer;
 use petiole_protocol::signature::Canvas;
-use petiole_protocol::{Map, Signature, TaskMessage};
+use petiole_protocol::{Chain, Map, Signature, TaskMessage, to_value};
 use serde_json::{Value, json};
 
 use crate::error::ClientError;
@@ -108,6 +108,24 @@ impl Planner<'_> {
         Ok(Plan { steps, handle })
     }
 
+    /// Plans the next step of a chain, which hands `rest` on.
+    ///
+    /// # Errors
+    /// As [`Self::plan`].
+    pub fn plan_next(&self, next: Signature, prefix: &[Value], rest: Chain) -> Result<Plan, ClientError> {
+        if next.subtask_type.is_some() {
+            return self.plan(next, prefix, Map::from_iter([("chain".to_owned(), rest.to_value())]));
+        }
+        let mut plan = self.plan(next, prefix, Map::new())?;
+        for step in &mut plan.steps {
+            if let Step::Send { message, .. } = step {
+                message.embed.in_chain = true;
+                message.embed.chain = rest.clone();
+            }
+        }
+        Ok(plan)
+    }
+
     fn apply(&self, signature: Signature, prefix: &[Value], out: &mut Vec<Step>) -> Result<(), ClientError> {
         match canvas(&signature)? {
             Canvas::Task => self.task(signature, prefix, out),
@@ -148,7 +166,7 @@ impl Planner<'_> {
             return Err(ClientError::invalid("chain", "an empty chain cannot be sent"));
         }
         let first = tasks.remove(0);
-        chain.extend(tasks.into_iter().rev().map(|task| json!(task)));
+        chain.extend(tasks.into_iter().rev().map(|task| to_value(&task)));
         let mut first = first;
         overlay(&mut first.options, options);
         if in_chain || !chain.is_empty() {
@@ -306,10 +324,10 @@ impl Planner<'_> {
         message.embed.errbacks = list("link_error")?;
         let chain = options.remove("chain").filter(|v| !v.is_null());
         message.embed.in_chain = chain.is_some();
-        message.embed.chain = signatures(chain.unwrap_or(Value::Null))?;
+        message.embed.chain = Chain::from_value(&chain.unwrap_or(Value::Null)).map_err(unreadable)?;
         message.embed.chord = match options.remove("chord") {
             None | Some(Value::Null) => None,
-            Some(chord) => Some(serde_json::from_value(chord).map_err(unreadable)?),
+            Some(chord) => Some(Signature::from_value(chord).map_err(unreadable)?),
         };
         Ok(())
     }

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use chrono::Utc;
 use petiole_protocol::compression::Compression;
-use petiole_protocol::serializer::{ResultFormat, Serializer};
+use petiole_protocol::serializer::{JSON, ResultFormat, Serializer};
 use petiole_protocol::{Envelope, TaskMessage, TaskMeta};
+use petiole_redis::handover::Push;
 use petiole_redis::keys::binding_member;
 use petiole_redis::queues::sent_queues;
 use petiole_redis::settle::{Settled, Settlement, Write};
@@ -197,23 +198,34 @@ impl Client {
     }
 
     /// What a plan writes, in order.
-    pub fn writes(&self, plan: &Plan) -> Vec<Write> {
+    pub fn writes(&self, plan: Plan) -> Vec<Write> {
         let mut writes = Vec::with_capacity(plan.steps.len());
-        for step in &plan.steps {
+        for step in plan.steps {
             match step {
                 Step::Send { message, queue } => {
-                    let envelope = self.encode(message);
-                    let list = self.broker.keys().list(queue, message.properties.priority);
-                    writes.push(Write::Push { list, text: envelope.to_text() });
-                    if self.send_sent_event {
-                        let (channel, text) = self.sent_event(&envelope, queue);
-                        writes.push(Write::Publish { channel, text });
-                    }
+                    let envelope = self.encode(&message);
+                    let sent = self.send_sent_event.then(|| self.sent_event(&envelope, &queue));
+                    writes.push(Write::Push(Box::new(self.push(*message, queue, envelope))));
+                    writes.extend(sent.map(|(channel, text)| Write::Publish { channel, text }));
                 }
-                other => writes.extend(self.recorded(other)),
+                other => writes.extend(self.recorded(&other)),
             }
         }
         writes
+    }
+
+    fn push(&self, message: TaskMessage, queue: String, envelope: Envelope) -> Push {
+        // Others would be read differently by workers with other settings.
+        let plain = envelope.content_type == JSON && !envelope.headers.contains_key("compression");
+        let tag = envelope.properties.delivery_tag.clone();
+        Push {
+            list: self.broker.keys().list(&queue, message.properties.priority),
+            text: envelope.to_text(),
+            message: (plain && message.eta.is_none()).then(|| Box::new(message.received(tag.clone()))),
+            queue,
+            tag,
+            take: false,
+        }
     }
 
     /// What a step of a plan writes to the result backend.
@@ -240,7 +252,7 @@ impl Client {
     /// # Errors
     /// Redis is away: all or nothing was carried out.
     pub async fn execute(&self, plan: &Plan) -> Result<(), ClientError> {
-        let mut writes = self.writes(plan);
+        let mut writes = self.writes(plan.clone());
         if writes.is_empty() {
             return Ok(());
         }

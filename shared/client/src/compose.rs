@@ -22,9 +22,9 @@
 use celery::protocol::Message;
 use celery::task::Task;
 use petiole_protocol::serializer::from_json;
-use petiole_protocol::{Signature, time};
+use petiole_protocol::{Signature, time, to_value};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// What can be a part of a canvas.
 pub trait IntoSignature {
@@ -91,7 +91,7 @@ pub fn chord(header: impl IntoSignature, body: impl IntoSignature) -> Signature 
     let (header, body) = (header.into_signature(), body.into_signature());
     let mut chord = Signature::chord(&[], &body);
     let header = if header.subtask_type.as_deref() == Some("group") { header } else { Signature::group(&[header]) };
-    chord.kwargs.insert("header".into(), json!(header));
+    chord.kwargs.insert("header".into(), to_value(&header));
     chord
 }
 
@@ -116,6 +116,7 @@ mod tests {
     #![allow(clippy::unwrap_used, missing_docs)]
     use super::*;
     use celery::prelude::*;
+    use serde_json::json;
 
     #[celery::task(name = "t.join")]
     async fn join(left: String, right: Option<String>) -> TaskResult<String> {

@@ -3,13 +3,15 @@
 
 use chrono::Utc;
 use petiole_client::{Map, Plan, Planner, Signature, Step};
-use petiole_protocol::{Envelope, TaskMessage};
+use petiole_protocol::{Chain, Envelope, TaskMessage};
 use serde_json::{Value, json};
 
+fn planner() -> Planner<'static> {
+    Planner { default_queue: "wire", now: Utc::now(), root_id: None, parent_id: None, defaults: &|_| None }
+}
+
 fn plan(signature: Signature, prefix: &[Value]) -> Plan {
-    let planner =
-        Planner { default_queue: "wire", now: Utc::now(), root_id: None, parent_id: None, defaults: &|_| None };
-    planner.plan(signature, prefix, Map::new()).unwrap()
+    planner().plan(signature, prefix, Map::new()).unwrap()
 }
 
 fn add(args: Value) -> Signature {
@@ -64,18 +66,42 @@ fn shape(signature: &Signature) -> Value {
     value
 }
 
+/// The rest of a message's chain, reversed.
+fn rest(message: &TaskMessage) -> Vec<Signature> {
+    message.embed.chain.signatures().unwrap()
+}
+
+#[test]
+fn the_next_step_hands_the_rest_on_as_a_plan_of_all_would() {
+    let steps = [add(json!([3])), Signature::group(&[add(json!([4])), add(json!([5]))])];
+    for next in [add(json!([2])), Signature::chain(&[add(json!([2])), add(json!([6]))])] {
+        let next = next.set("task_id", "next");
+        let (plain, all) = (Chain::from(steps.as_slice()), Map::from_iter([("chain".to_owned(), json!(steps))]));
+        let planner = planner();
+        let (ours, theirs) = (
+            planner.plan_next(next.clone(), &[json!(1)], plain).unwrap(),
+            planner.plan(next, &[json!(1)], all).unwrap(),
+        );
+        let (ours, theirs) = (sent(&ours), sent(&theirs));
+        assert_eq!((ours.len(), &ours[0].args, ours[0].embed.in_chain), (1, &theirs[0].args, true));
+        assert_eq!(rest(ours[0]).len(), rest(theirs[0]).len());
+        assert_eq!(rest(ours[0])[..2], steps);
+    }
+}
+
 #[test]
 fn a_chain_travels_reversed_behind_its_first_step() {
     let chain = Signature::chain(&[add(json!([1, 2])), add(json!([3])), add(json!([4]))]);
     let plan = plan(chain, &[]);
     let (ours, theirs) = (sent(&plan)[0], &captured("chain_of_3")[0]);
-    assert_eq!((ours.embed.chain.len(), plan.steps.len()), (2, 1));
-    for (ours, theirs) in ours.embed.chain.iter().zip(&theirs.embed.chain) {
+    let (our_rest, their_rest) = (rest(ours), rest(theirs));
+    assert_eq!((our_rest.len(), plan.steps.len()), (2, 1));
+    for (ours, theirs) in our_rest.iter().zip(&their_rest) {
         assert_eq!((ours.task.as_str(), ours.args.len()), (theirs.task.as_str(), theirs.args.len()));
         assert!(ours.option_text("task_id").is_some() && theirs.option_text("task_id").is_some());
     }
     // The caller waits for the last step, whose parents are the steps before.
-    assert_eq!(plan.handle.id, ours.embed.chain[0].option_text("task_id").unwrap());
+    assert_eq!(plan.handle.id, our_rest[0].option_text("task_id").unwrap());
     let second = plan.handle.parent.as_ref().unwrap();
     assert_eq!(second.parent.as_ref().unwrap().id, ours.id);
 }
@@ -114,9 +140,9 @@ fn a_group_in_the_middle_of_a_chain_becomes_a_chord_with_the_next_step() {
     let plan =
         plan(Signature::chain(&[add(json!([1, 2])), middle, Signature::new("wt.tsum", vec![]), add(json!([5]))]), &[]);
     let first = sent(&plan)[0];
-    let next = first.embed.chain.last().unwrap();
-    assert_eq!((next.subtask_type.as_deref(), first.embed.chain.len()), (Some("chord"), 2));
-    assert_eq!(plan.handle.id, first.embed.chain[0].option_text("task_id").unwrap());
+    let rest = rest(first);
+    assert_eq!((rest[1].subtask_type.as_deref(), rest.len()), (Some("chord"), 2));
+    assert_eq!(plan.handle.id, rest[0].option_text("task_id").unwrap());
 }
 
 #[test]
@@ -141,7 +167,7 @@ fn nested_headers_are_counted_and_their_structure_is_saved() {
     assert!(matches!(&plan.steps[0], Step::SaveGroup { tuple, .. } if tuple[1].as_array().unwrap().len() == 2));
     assert!(plan.steps.iter().any(|step| matches!(step, Step::ChordSize { size: 3, .. })));
     // The members of the inner group report to the outer chord, with the outer group's id.
-    let last = sent(&plan)[1].embed.chain[0].clone();
+    let last = rest(sent(&plan)[1]).remove(0);
     let members: Vec<Signature> = serde_json::from_value(last.kwargs["tasks"].clone()).unwrap();
     assert!(members.iter().all(|member| member.options["chord"].is_object()));
     assert_eq!(members[0].option_text("group_id"), sent(&plan)[0].group.as_deref());

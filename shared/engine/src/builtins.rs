@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use petiole_protocol::{Map, Signature};
-use serde_json::{Value, json};
+use petiole_protocol::{Map, Signature, to_value};
+use serde_json::Value;
 
 use crate::context::Context;
 use crate::task::{Fault, Task};
@@ -80,7 +80,7 @@ impl Task for MapTask {
             };
             results.push(function.run(args, Map::new(), context.clone()).await?);
         }
-        Ok(json!(results))
+        Ok(to_value(&results))
     }
 }
 
@@ -106,7 +106,7 @@ impl Task for Chunks {
         let part = |items: &[Value]| {
             let mut map = Signature::new("celery.starmap", vec![]).immutable();
             map.kwargs.insert("task".into(), task.clone());
-            map.kwargs.insert("it".into(), json!(items));
+            map.kwargs.insert("it".into(), to_value(&items));
             map
         };
         let parts: Vec<Signature> = items.chunks(n as usize).map(part).collect();

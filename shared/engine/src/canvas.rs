@@ -10,9 +10,9 @@ use std::sync::Arc;
 use chrono::Utc;
 use petiole_client::ClientError;
 use petiole_protocol::signature::Canvas;
-use petiole_protocol::{Map, Signature, State, TaskException, TaskMeta, time};
+use petiole_protocol::{Map, Signature, State, TaskException, TaskMeta, time, to_value};
 use petiole_redis::settle::Write;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 pub(crate) use chord::{chord_part, count_part, part_of, settle_part};
 pub(crate) use errback::call_errbacks;
@@ -34,26 +34,31 @@ pub(crate) fn follow_ups(
     if embed.callbacks.is_empty() && embed.chain.is_empty() {
         return Ok(vec![]);
     }
-    let mut sends: Vec<(Signature, Map)> = Vec::new();
-    match embed.callbacks.as_slice() {
-        [one] => sends.push((one.clone(), Map::new())),
+    let callbacks = match embed.callbacks.as_slice() {
+        [one] => vec![one.clone()],
         many => {
-            let (groups, others): (Vec<_>, Vec<_>) =
+            let (mut sends, others): (Vec<_>, Vec<_>) =
                 many.iter().cloned().partition(|callback| callback.subtask_type.as_deref() == Some("group"));
-            sends.extend(groups.into_iter().map(|group| (group, Map::new())));
             if !others.is_empty() {
-                sends.push((Signature::group(&others), Map::new()));
+                sends.push(Signature::group(&others));
             }
+            sends
         }
+    };
+    let mut plans = Vec::with_capacity(callbacks.len() + 1);
+    for callback in callbacks {
+        plans.push(worker.plan(message.root(), &message.id, callback, prefix, Map::new())?);
     }
-    if let Some((next, rest)) = embed.chain.split_last() {
-        sends.push((next.clone(), Map::from_iter([("chain".to_owned(), json!(rest))])));
+    let next = embed.chain.split_next();
+    if let Some((next, rest)) =
+        next.map_err(|error| ClientError::invalid("chain", format!("the next step cannot be read: {error}")))?
+    {
+        plans.push(worker.planning(message.root(), &message.id, |planner| planner.plan_next(next, prefix, rest))?);
     }
     let mut writes = Vec::new();
-    for (signature, extra) in sends {
-        let plan = worker.plan(message.root(), &message.id, signature, prefix, extra)?;
-        writes.extend(worker.client.writes(&plan));
+    for plan in plans {
         context.add_child(plan.handle.tuple());
+        writes.extend(worker.client.writes(plan));
     }
     Ok(writes)
 }
@@ -67,7 +72,7 @@ pub(crate) async fn fail_chain(
 ) {
     let store = worker.stores_errors(request);
     let failed = Failed { exception, traceback, store, called: &[] };
-    fail_elements(worker, request.message.embed.chain.clone(), &failed).await;
+    fail_elements(worker, request.message.embed.chain.readable(), &failed).await;
 }
 
 /// A failure that is handed on to what will never be sent.
@@ -84,7 +89,7 @@ pub(crate) struct Failed<'a> {
 
 /// Fails signatures that will never be sent, by their ids, and counts them where a chord waits for them.
 pub(crate) async fn fail_elements(worker: &Arc<Worker>, elements: Vec<Signature>, failed: &Failed<'_>) {
-    let result = json!(failed.exception);
+    let result = to_value(&failed.exception);
     let mut elements = std::collections::VecDeque::from(elements);
     while let Some(element) = elements.pop_front() {
         if let Some(task_id) = element.option_text("task_id") {

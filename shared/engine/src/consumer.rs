@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use petiole_protocol::{DecodeError, Embed, Envelope, TaskException, TaskMessage};
+use petiole_protocol::{DecodeError, Embed, Envelope, TaskException, TaskMessage, serializer};
 use petiole_redis::RedisError;
 use petiole_redis::consumer::{Consumer, Delivery};
 use serde::Serialize;
@@ -55,6 +55,8 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
     worker.settling.connected(true);
     let mut queues = worker.queues();
     let mut drained = false;
+    // What this worker sends itself as JSON it may also take on itself.
+    let accepts_json = serializer::accepts(&worker.config.accept_content, serializer::JSON);
     loop {
         for queue in &queues {
             if !bound.contains(queue) {
@@ -67,8 +69,10 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
             worker.shutdown.end_fetching();
         }
         let nothing = unsettled.batch().is_empty();
-        drained &= !unsettled.look();
-        let room = if over || drained || queues.is_empty() { 0 } else { worker.qos.room(unsettled.releases()) };
+        let room = worker.qos.room(unsettled.releases());
+        let free = if over || !drained || !accepts_json { 0 } else { room.min(worker.pool.free() + unsettled.ends()) };
+        drained &= !unsettled.look(&queues, free);
+        let room = if over || drained || queues.is_empty() { 0 } else { room };
         if nothing && room == 0 {
             if worker.shutdown.settling_ended() {
                 return Ok(());
@@ -93,7 +97,7 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
         }
         let exchange = consumer.exchange(unsettled.settlements(), &queues, room).await?;
         *pause = Duration::from_millis(50);
-        drained |= exchange.drained;
+        drained = (drained || exchange.drained) && exchange.taken;
         for delivery in exchange.deliveries {
             worker.qos.hold();
             receive(worker, delivery);
@@ -114,8 +118,12 @@ async fn restore_forgotten(worker: &Worker) -> Result<(), RedisError> {
 
 /// Takes one delivery: to the pool, to the timer, or away with it. What takes more than a look goes on beside: this is the
 /// task that settles.
-fn receive(worker: &Arc<Worker>, delivery: Delivery) {
-    let message = match TaskMessage::read(delivery.text.as_bytes(), &worker.config.accept_content) {
+fn receive(worker: &Arc<Worker>, mut delivery: Delivery) {
+    let read = match delivery.message.take() {
+        Some(message) => Ok(*message),
+        None => TaskMessage::read(delivery.text.as_bytes(), &worker.config.accept_content),
+    };
+    let message = match read {
         Ok(message) => message,
         Err(error) => return discard(worker, delivery, &error),
     };

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use chrono::Utc;
 use petiole_client::ClientError;
-use petiole_protocol::{State, TaskException, TaskMeta, repr, time};
+use petiole_protocol::{State, TaskException, TaskMeta, repr, time, to_value};
 use petiole_redis::broker::{GiveBack, Side};
 use petiole_redis::dead::DeadLetter;
 use petiole_redis::settle::Write;
@@ -50,8 +50,8 @@ pub(crate) fn meta(
     meta.parent_id.clone_from(&message.parent_id);
     if worker.config.result_extended {
         meta.name = Some(message.task.clone());
-        meta.args = Some(json!(message.args));
-        meta.kwargs = Some(json!(message.kwargs));
+        meta.args = Some(Value::Array(message.args.clone()));
+        meta.kwargs = Some(Value::Object(message.kwargs.clone()));
         meta.worker = Some(worker.node.clone());
         meta.retries = Some(message.retries);
         meta.queue = Some(request.routing_key().to_owned());
@@ -179,7 +179,7 @@ async fn settle_failure(
     }
     let mut writes = vec![];
     if worker.stores_errors(request) {
-        writes.push(worker.result(&meta(worker, request, &State::Failure, json!(exception), traceback, children)));
+        writes.push(worker.result(&meta(worker, request, &State::Failure, to_value(&exception), traceback, children)));
     }
     worker.settle(request, writes);
 }
@@ -192,7 +192,7 @@ pub(crate) async fn record_failure(
     traceback: Option<String>,
     children: Vec<Value>,
 ) {
-    let result = json!(exception);
+    let result = to_value(&exception);
     if worker.stores_errors(request) {
         let failure = meta(worker, request, &State::Failure, result.clone(), traceback.clone(), children);
         worker.store(&failure).await;
@@ -243,7 +243,7 @@ async fn retried(worker: &Arc<Worker>, request: &Arc<Request>, context: &Context
     let traceback = traceback(worker, request, &retry_line);
     let cause = retry.exception.map(|failure| failure.exception);
     if worker.stores_result(request) {
-        let result = cause.as_ref().map_or(Value::Null, |cause| json!(cause));
+        let result = cause.as_ref().map_or(Value::Null, to_value);
         let retry = meta(worker, request, &State::Retry, result, Some(traceback.clone()), context.children());
         writes.push(worker.result(&retry));
     }
@@ -287,7 +287,7 @@ fn again(worker: &Worker, request: &Request, retry: &Retry, delay: f64) -> Resul
         handle: petiole_client::Handle { id: again.id.clone(), parent: None, children: None },
         steps: vec![petiole_client::Step::Send { message: Box::new(again), queue: request.delivery.queue.clone() }],
     };
-    Ok(worker.client.writes(&plan))
+    Ok(worker.client.writes(plan))
 }
 
 async fn rejected(worker: &Arc<Worker>, request: &Arc<Request>, context: &Context, reason: Value, requeue_it: bool) {
@@ -329,7 +329,7 @@ async fn terminated(worker: &Arc<Worker>, request: &Arc<Request>, signal: Value)
 async fn record_revoked(worker: &Arc<Worker>, request: &Arc<Request>, reason: &str, fields: Value) {
     worker.task_event(request, "task-revoked", fields);
     let exception = TaskException::celery("TaskRevokedError", vec![reason.into()]);
-    let result = json!(exception);
+    let result = to_value(&exception);
     if worker.stores_errors(request) {
         worker.store(&meta(worker, request, &State::Revoked, result.clone(), None, vec![])).await;
     }
@@ -394,7 +394,7 @@ async fn cancelled(worker: &Arc<Worker>, request: &Arc<Request>) {
     } else if worker.stores_result(request) {
         let exception = TaskException::celery("WorkerShutdown", vec!["the worker was shut down".into()]);
         let state = State::Failure;
-        worker.store(&meta(worker, request, &state, json!(exception), None, vec![])).await;
+        worker.store(&meta(worker, request, &state, to_value(&exception), None, vec![])).await;
     }
 }
 

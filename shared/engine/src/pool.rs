@@ -63,6 +63,12 @@ impl Pool {
         lock(&self.0).running
     }
 
+    /// How many more could start at once.
+    pub(crate) fn free(&self) -> usize {
+        let slots = lock(&self.0);
+        slots.limit.saturating_sub(slots.running + slots.line.len())
+    }
+
     /// How many wait in line.
     pub(crate) fn waiting(&self) -> usize {
         lock(&self.0).line.len()

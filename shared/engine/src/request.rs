@@ -93,8 +93,7 @@ impl Request {
 
     /// A call within this process, without a delivery: an errback.
     pub(crate) fn in_process(message: TaskMessage, task: Arc<dyn Task>) -> Self {
-        let delivery = Delivery { tag: String::new(), queue: String::new(), text: String::new() };
-        let request = Self::new(message, delivery, task, (None, None), false, 0);
+        let request = Self::new(message, Delivery::default(), task, (None, None), false, 0);
         request.settled();
         request
     }
@@ -182,13 +181,13 @@ impl Request {
         let (args, kwargs) = if safe {
             (message.args_text().into(), message.kwargs_text().into())
         } else {
-            (json!(message.args), json!(message.kwargs))
+            (Value::Array(message.args.clone()), Value::Object(message.kwargs.clone()))
         };
-        json!({
+        let mut info = json!({
             "id": message.id,
             "name": message.shown_name(),
-            "args": args,
-            "kwargs": kwargs,
+            "args": null,
+            "kwargs": null,
             "type": message.task,
             "hostname": node,
             "time_start": started,
@@ -200,7 +199,9 @@ impl Request {
                 "redelivered": message.redelivered,
             },
             "worker_pid": started.map(|_| std::process::id()),
-        })
+        });
+        (info["args"], info["kwargs"]) = (args, kwargs);
+        info
     }
 
     /// The routing key of the delivery; the queue, when the message does not tell.
@@ -236,7 +237,7 @@ mod tests {
     use crate::builtins::Unregistered;
 
     fn request() -> Request {
-        let delivery = Delivery { tag: "t".into(), queue: "q".into(), text: String::new() };
+        let delivery = Delivery { tag: "t".into(), queue: "q".into(), ..Delivery::default() };
         let message = TaskMessage::new("a", "1", vec![], petiole_protocol::Map::new());
         Request::new(message, delivery, Arc::new(Unregistered("a".into())), (None, None), true, 0)
     }

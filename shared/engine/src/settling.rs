@@ -30,6 +30,8 @@ pub(crate) struct Waiting {
     told: Option<oneshot::Sender<Settled>>,
     /// The queues are to be looked at with it, whatever is known of them.
     look: bool,
+    /// A run has ended with it: its slot is free, or will be in a moment.
+    ends: bool,
 }
 
 /// The connection's end: settlements that are not known to be done.
@@ -42,6 +44,8 @@ pub(crate) struct Unsettled {
     tried: bool,
     /// Somebody wants the queues to be looked at.
     look: bool,
+    /// How many runs have ended with them.
+    ends: usize,
 }
 
 /// How long one who asks what a worker has waits for its look at the queues.
@@ -59,7 +63,7 @@ impl Settling {
         let (sender, queue) = mpsc::unbounded_channel();
         (
             Self { queue: sender, connected: AtomicBool::new(false) },
-            Unsettled { queue, settlements: vec![], parties: vec![], tried: false, look: false },
+            Unsettled { queue, settlements: vec![], parties: vec![], tried: false, look: false, ends: 0 },
         )
     }
 }
@@ -87,8 +91,8 @@ impl Unsettled {
     }
 
     /// Those that [`Self::batch`] gave last.
-    pub(crate) fn settlements(&self) -> &[Settlement] {
-        &self.settlements
+    pub(crate) fn settlements(&mut self) -> &mut [Settlement] {
+        &mut self.settlements
     }
 
     /// How many of them make room for other messages.
@@ -97,10 +101,23 @@ impl Unsettled {
     }
 
     /// Are the queues to be looked at? Also when these put messages into them: Redis does not tell a connection of its own
-    /// doing.
-    pub(crate) fn look(&self) -> bool {
-        let mut writes = self.settlements.iter().flat_map(|settlement| &settlement.writes);
-        self.look || writes.any(|write| matches!(write, Write::Push { .. }))
+    /// doing. `free` of them the worker may take on itself instead, where nothing else waits.
+    pub(crate) fn look(&mut self, queues: &[String], free: usize) -> bool {
+        let writes = self.settlements.iter_mut().flat_map(|settlement| &mut settlement.writes);
+        let pushes = writes.filter_map(|write| match write {
+            Write::Push(push) if queues.contains(&push.queue) => Some(push),
+            _ => None,
+        });
+        let pushes: Vec<_> = pushes.collect();
+        let take = pushes.len() <= free && pushes.iter().all(|push| push.message.is_some());
+        let look = self.look || (!take && !pushes.is_empty());
+        pushes.into_iter().for_each(|push| push.take = take);
+        look
+    }
+
+    /// How many runs have ended with them.
+    pub(crate) fn ends(&self) -> usize {
+        self.ends
     }
 
     /// Waits for the next.
@@ -117,6 +134,7 @@ impl Unsettled {
 
     fn put(&mut self, waiting: Waiting) {
         self.look |= waiting.look;
+        self.ends += usize::from(waiting.ends);
         self.settlements.push(waiting.settlement);
         self.parties.push((waiting.request, waiting.told));
     }
@@ -147,7 +165,7 @@ impl Unsettled {
                 let _ = told.send(settled);
             }
         }
-        (self.tried, self.look) = (false, false);
+        (self.tried, self.look, self.ends) = (false, false, 0);
     }
 }
 
@@ -161,7 +179,9 @@ impl Worker {
     pub(crate) fn settle(&self, request: &Arc<Request>, writes: Vec<Write>) {
         let (settlement, acknowledges) = self.settlement(request, writes);
         if acknowledges || !settlement.writes.is_empty() {
-            self.enqueue(settlement, acknowledges.then(|| request.clone()));
+            // What follows from a task is sent when it has run.
+            let ends = settlement.writes.iter().any(|write| matches!(write, Write::Push(_)));
+            self.enqueue(settlement, acknowledges.then(|| request.clone()), ends);
         }
     }
 
@@ -177,7 +197,7 @@ impl Worker {
     /// Acknowledges what [`Self::settle_and_hear`] left open, with what follows.
     pub(crate) fn close(&self, request: &Arc<Request>, writes: Vec<Write>) {
         let settlement = Settlement { tag: Some(request.delivery.tag.clone()), writes };
-        self.enqueue(settlement, Some(request.clone()));
+        self.enqueue(settlement, Some(request.clone()), false);
     }
 
     fn settlement(&self, request: &Request, mut writes: Vec<Write>) -> (Settlement, bool) {
@@ -193,7 +213,7 @@ impl Worker {
 
     /// Without an acknowledgement nothing tells a second try from the first.
     fn guarded(&self, mut writes: Vec<Write>) -> Vec<Write> {
-        if writes.iter().any(|write| matches!(write, Write::Push { .. })) {
+        if writes.iter().any(|write| matches!(write, Write::Push(_))) {
             writes.insert(0, Write::once(self.client.broker().keys()));
         }
         writes
@@ -201,7 +221,7 @@ impl Worker {
 
     /// Writes, in its turn.
     pub(crate) fn note(&self, writes: Vec<Write>) {
-        self.enqueue(Settlement::writes(self.guarded(writes)), None);
+        self.enqueue(Settlement::writes(self.guarded(writes)), None, false);
     }
 
     /// Writes, for as long as it takes Redis to come back.
@@ -211,7 +231,7 @@ impl Worker {
 
     /// Carries out a plan, for as long as it takes Redis to come back.
     pub(crate) async fn execute(&self, plan: &Plan) -> Result<(), ClientError> {
-        match self.write(self.client.writes(plan)).await {
+        match self.write(self.client.writes(plan.clone())).await {
             Settled::Refused(why) => Err(RedisError::Refused(why).into()),
             _ => Ok(()),
         }
@@ -231,7 +251,7 @@ impl Worker {
 
     async fn hear(&self, settlement: Settlement, request: Option<Arc<Request>>) -> Settled {
         let (told, heard) = oneshot::channel();
-        let _ = self.settling.queue.send(Waiting { settlement, request, told: Some(told), look: false });
+        let _ = self.settling.queue.send(Waiting { settlement, request, told: Some(told), look: false, ends: false });
         // Nobody answers when the worker is gone.
         heard.await.unwrap_or(Settled::Lost)
     }
@@ -240,14 +260,15 @@ impl Worker {
     pub(crate) async fn look(&self) {
         let (told, heard) = oneshot::channel();
         let settlement = Settlement::default();
-        let _ = self.settling.queue.send(Waiting { settlement, request: None, told: Some(told), look: true });
+        let _ =
+            self.settling.queue.send(Waiting { settlement, request: None, told: Some(told), look: true, ends: false });
         // Without Redis there is nothing to be seen.
         let _ = tokio::time::timeout(LOOK, heard).await;
     }
 
-    fn enqueue(&self, settlement: Settlement, request: Option<Arc<Request>>) {
+    fn enqueue(&self, settlement: Settlement, request: Option<Arc<Request>>, ends: bool) {
         // The other end lives as long as the worker.
-        let _ = self.settling.queue.send(Waiting { settlement, request, told: None, look: false });
+        let _ = self.settling.queue.send(Waiting { settlement, request, told: None, look: false, ends });
     }
 
     /// Redis knows that the message of a request is settled.
@@ -265,5 +286,49 @@ impl Worker {
         if !request.is_held() {
             self.state.forget(request);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use petiole_protocol::TaskMessage;
+    use petiole_redis::handover::Push;
+
+    use super::*;
+
+    fn unsettled(queues: &[&str]) -> Unsettled {
+        let push = |queue: &&str| {
+            let message = Some(Box::new(TaskMessage::new("t", "1", vec![], Default::default())));
+            Write::Push(Box::new(Push { queue: (*queue).to_owned(), message, ..Push::default() }))
+        };
+        let (_, mut unsettled) = Settling::new();
+        unsettled.settlements.push(Settlement::writes(queues.iter().map(push).collect()));
+        unsettled
+    }
+
+    fn taken(unsettled: &Unsettled) -> Vec<bool> {
+        let writes = unsettled.settlements.iter().flat_map(|settlement| &settlement.writes);
+        writes
+            .filter_map(|write| matches!(write, Write::Push(_)).then(|| matches!(write, Write::Push(p) if p.take)))
+            .collect()
+    }
+
+    #[test]
+    fn a_worker_takes_what_it_sends_when_it_has_slots_for_all_of_it() {
+        let own = ["own".to_owned()];
+        for (queues, free, look, take) in [
+            (&["own", "own"][..], 2, false, vec![true, true]),
+            // Others may have a slot for the second.
+            (&["own", "own"], 1, true, vec![false, false]),
+            (&["other", "own"], 1, false, vec![false, true]),
+            (&["other"], 0, false, vec![false]),
+            (&[], 0, false, vec![]),
+        ] {
+            let mut unsettled = unsettled(queues);
+            assert_eq!((unsettled.look(&own, free), taken(&unsettled)), (look, take), "{queues:?} {free}");
+        }
+        // A retry may come when there is room no more.
+        let mut unsettled = unsettled(&["own"]);
+        assert!(!unsettled.look(&own, 1) && unsettled.look(&own, 0) && taken(&unsettled) == [false]);
     }
 }

@@ -174,6 +174,11 @@ impl Worker {
         prefix: &[Value],
         extra: Map,
     ) -> Result<Plan, ClientError> {
+        self.planning(root_id, parent_id, |planner| planner.plan(signature, prefix, extra))
+    }
+
+    /// Plans what the task `parent_id` sends.
+    pub(crate) fn planning<T>(&self, root_id: &str, parent_id: &str, plan: impl FnOnce(Planner<'_>) -> T) -> T {
         let defaults = |name: &str| {
             let options = self.tasks.get(name)?.options();
             Some(SendDefaults {
@@ -190,7 +195,7 @@ impl Worker {
             parent_id: Some(parent_id.to_owned()),
             defaults: &defaults,
         };
-        planner.plan(signature, prefix, extra)
+        plan(planner)
     }
 
     /// Are results of this request stored?

@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::Map;
 use crate::serializer::{DecodeError, JSON, from_json};
+use crate::signature::to_value;
 
 /// One message as kombu writes it: a body in base64 and what is said about it.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,6 +59,18 @@ struct Plain<'a> {
     content_encoding: Cow<'a, str>,
     headers: Map,
     properties: Map,
+}
+
+/// An envelope as it is written.
+#[derive(Serialize)]
+struct Form<'a> {
+    body: String,
+    #[serde(rename = "content-encoding")]
+    content_encoding: &'a str,
+    #[serde(rename = "content-type")]
+    content_type: &'a str,
+    headers: &'a Map,
+    properties: Value,
 }
 
 impl Envelope {
@@ -118,20 +131,25 @@ impl Envelope {
         })
     }
 
+    fn form(&self) -> Form<'_> {
+        Form {
+            body: STANDARD.encode(&self.body),
+            content_encoding: &self.content_encoding,
+            content_type: &self.content_type,
+            headers: &self.headers,
+            properties: self.properties.to_value(),
+        }
+    }
+
     /// Writes the envelope as kombu would.
     pub fn to_value(&self) -> Value {
-        json!({
-            "body": STANDARD.encode(&self.body),
-            "content-encoding": self.content_encoding,
-            "content-type": self.content_type,
-            "headers": self.headers,
-            "properties": self.properties.to_value(),
-        })
+        to_value(&self.form())
     }
 
     /// The envelope's JSON text.
     pub fn to_text(&self) -> String {
-        self.to_value().to_string()
+        // Nothing made of JSON can fail to become its text.
+        serde_json::to_string(&self.form()).unwrap_or_default()
     }
 }
 

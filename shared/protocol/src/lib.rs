@@ -6,6 +6,7 @@
 //! | [`serializer`] | content types, JSON as Python writes and reads it | kombu.serialization |
 //! | [`compression`] | compressed bodies | kombu.compression |
 //! | [`message`] | a task message, protocol 1 and 2 | celery.app.amqp, celery.worker.request |
+//! | [`chain`] | the rest of a chain, as it travels | celery.canvas |
 //! | [`signature`] | a task to be called: the canvas' building block | celery.canvas |
 //! | [`result`] | what the result backend stores | celery.backends.base |
 //! | [`exception`] | an exception, such that Python gets its class back | celery.utils.serialization |
@@ -14,6 +15,7 @@
 //! | [`repr`] | Python's notation of values, for logs and monitors | celery.utils.saferepr |
 //! | [`time`] | eta and expires | celery.utils.iso8601 |
 
+pub mod chain;
 pub mod compression;
 pub mod envelope;
 pub mod event;
@@ -27,12 +29,13 @@ pub mod signature;
 mod task_reader;
 pub mod time;
 
+pub use chain::Chain;
 pub use envelope::{Envelope, Properties};
 pub use exception::TaskException;
 pub use message::{Embed, TaskMessage, TimeLimits};
 pub use result::{State, TaskMeta};
 pub use serializer::DecodeError;
-pub use signature::Signature;
+pub use signature::{Signature, to_value};
 
 /// A JSON object, in the order of its keys.
 pub type Map = serde_json::Map<String, serde_json::Value>;

@@ -1,13 +1,15 @@
 //! Task messages: protocol 2, and protocol 1 read as 2 (celery.app.amqp, celery.worker.strategy, celery.worker.request).
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::Map;
+use crate::chain::Chain;
 use crate::compression::{self, Compression};
 use crate::envelope::{Envelope, Properties, kind, text};
 use crate::repr;
 use crate::serializer::{self, DecodeError, Serializer};
-use crate::signature::{Signature, signatures, to_value};
+use crate::signature::{Signature, signatures};
 
 /// A task message, taken apart.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -82,8 +84,8 @@ pub struct Embed {
     pub callbacks: Vec<Signature>,
     /// Called on failure.
     pub errbacks: Vec<Signature>,
-    /// The rest of the chain, reversed: the last is next.
-    pub chain: Vec<Signature>,
+    /// The rest of the chain.
+    pub chain: Chain,
     /// True when a `chain` list was there, even an empty one.
     pub in_chain: bool,
     /// The body of the chord that this task is a part of.
@@ -118,23 +120,35 @@ impl Embed {
             callbacks: list(map.remove("callbacks"))?,
             errbacks: list(map.remove("errbacks"))?,
             in_chain: chain.is_some(),
-            chain: list(chain)?,
+            chain: Chain::from_value(&chain.unwrap_or(Value::Null))?,
             chord: match map.remove("chord") {
                 None | Some(Value::Null) => None,
-                Some(chord) => Some(serde_json::from_value(chord)?),
+                Some(chord) => Some(Signature::from_value(chord)?),
             },
         })
     }
 
-    fn to_value(&self) -> Value {
-        let list = |items: &[Signature]| if items.is_empty() { Value::Null } else { to_value(items) };
-        json!({
-            "callbacks": list(&self.callbacks),
-            "errbacks": list(&self.errbacks),
-            "chain": if self.in_chain { to_value(&self.chain) } else { list(&self.chain) },
-            "chord": self.chord.as_ref().map_or(Value::Null, to_value),
-        })
+    /// As it is written.
+    fn form(&self) -> Form<'_> {
+        fn list(items: &[Signature]) -> Option<&[Signature]> {
+            (!items.is_empty()).then_some(items)
+        }
+        Form {
+            callbacks: list(&self.callbacks),
+            errbacks: list(&self.errbacks),
+            chain: (self.in_chain || !self.chain.is_empty()).then_some(&self.chain),
+            chord: self.chord.as_ref(),
+        }
     }
+}
+
+/// What is to follow a task, as it is written.
+#[derive(Serialize)]
+struct Form<'a> {
+    callbacks: Option<&'a [Signature]>,
+    errbacks: Option<&'a [Signature]>,
+    chain: Option<&'a Chain>,
+    chord: Option<&'a Signature>,
 }
 
 impl TaskMessage {
@@ -284,7 +298,6 @@ impl TaskMessage {
         for (name, value) in &self.custom {
             put(name, value.clone());
         }
-        let body = json!([self.args, self.kwargs, self.embed.to_value()]);
         let properties = Properties {
             correlation_id: Some(self.properties.correlation_id.clone().unwrap_or_else(|| self.id.clone())),
             reply_to: Some(self.properties.reply_to.clone().unwrap_or_default()),
@@ -295,7 +308,7 @@ impl TaskMessage {
         };
         let serializer = self.serializer.unwrap_or(serializer);
         let mut envelope = Envelope {
-            body: serializer.encode(&body),
+            body: self.body(serializer),
             content_type: serializer.content_type().to_owned(),
             content_encoding: serializer.content_encoding().to_owned(),
             headers,
@@ -308,6 +321,29 @@ impl TaskMessage {
             envelope.headers.insert("compression".to_owned(), compression.content_type().into());
         }
         envelope
+    }
+
+    fn body(&self, serializer: Serializer) -> Vec<u8> {
+        // Nothing made of JSON can fail to become its text.
+        let text = serde_json::to_vec(&(&self.args, &self.kwargs, self.embed.form())).unwrap_or_default();
+        match serializer {
+            Serializer::Json => text,
+            other => other.encode(&serializer::from_json(&text).unwrap_or(Value::Null)),
+        }
+    }
+
+    /// The message as a worker reads what [`Self::encode`] wrote with this tag.
+    pub fn received(mut self, tag: String) -> Self {
+        self.argsrepr = Some(self.args_text());
+        self.kwargsrepr = Some(self.kwargs_text());
+        self.redelivered = false;
+        self.serializer = None;
+        self.compression = None;
+        let properties = &mut self.properties;
+        properties.correlation_id.get_or_insert_with(|| self.id.clone());
+        properties.reply_to.get_or_insert_default();
+        (properties.delivery_mode, properties.redelivered, properties.delivery_tag) = (2, false, tag);
+        self
     }
 
     /// The arguments as Python text: the sender's, or made from the values.

@@ -148,14 +148,19 @@ pub const ACCEPTABLE: [(&str, &str); 4] = [
     ("pickle", "application/x-python-serialize"),
 ];
 
+/// Does `accept` list a content type, by its name or itself?
+pub fn accepts(accept: &[String], content_type: &str) -> bool {
+    let name = ACCEPTABLE.iter().find(|(_, known)| *known == content_type).map(|(name, _)| *name);
+    accept.iter().any(|accepted| accepted == content_type || Some(accepted.as_str()) == name)
+}
+
 /// Reads a body of a content type that `accept` lists, by name or content type.
 ///
 /// # Errors
 /// A content type that is not listed, or a body that is not of it.
 pub fn decode(content_type: &str, body: &[u8], accept: &[String]) -> Result<Value, DecodeError> {
     let known = ACCEPTABLE.iter().find(|(_, known)| *known == content_type);
-    let listed = |accepted: &String| accepted == content_type || known.is_some_and(|(name, _)| accepted == name);
-    match known.filter(|_| accept.iter().any(listed)) {
+    match known.filter(|_| accepts(accept, content_type)) {
         None => Err(DecodeError::ContentDisallowed(content_type.to_owned(), accept.join(", "))),
         Some(("pickle", _)) => pickle::decode(body),
         Some((name, _)) => Serializer::from_name(name).unwrap_or_default().decode(body),

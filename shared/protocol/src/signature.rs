@@ -2,10 +2,12 @@
 
 mod build;
 
+use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::Map;
+use crate::serializer::from_json;
 
 /// The map form of a signature, as it travels in callbacks, chains and chords.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,6 +56,44 @@ pub enum Canvas {
 }
 
 impl Signature {
+    /// Takes a signature's map form: what is in it stays as it is, Python's constants too.
+    ///
+    /// # Errors
+    /// What is no signature.
+    pub fn from_value(value: Value) -> Result<Self, serde_json::Error> {
+        let wrong = |field: &str| serde_json::Error::custom(format!("a signature's {field}"));
+        let Value::Object(mut map) = value else { return Err(serde_json::Error::custom("a signature is a map")) };
+        let mut take = |field: &str| map.remove(field).unwrap_or(Value::Null);
+        let object = |field: &str, value: Value| match value {
+            Value::Null => Ok(Map::new()),
+            Value::Object(map) => Ok(map),
+            _ => Err(wrong(field)),
+        };
+        Ok(Self {
+            task: match take("task") {
+                Value::String(task) => task,
+                _ => return Err(wrong("task")),
+            },
+            args: match take("args") {
+                Value::Null => vec![],
+                Value::Array(args) => args,
+                _ => return Err(wrong("args")),
+            },
+            kwargs: object("kwargs", take("kwargs"))?,
+            options: object("options", take("options"))?,
+            subtask_type: match take("subtask_type") {
+                Value::Null => None,
+                Value::String(kind) => Some(kind),
+                _ => return Err(wrong("subtask_type")),
+            },
+            immutable: match take("immutable") {
+                Value::Null => false,
+                Value::Bool(immutable) => immutable,
+                _ => return Err(wrong("immutable")),
+            },
+        })
+    }
+
     /// A plain task with positional arguments.
     pub fn new(task: impl Into<String>, args: Vec<Value>) -> Self {
         Self { task: task.into(), args, kwargs: Map::new(), options: Map::new(), subtask_type: None, immutable: false }
@@ -116,7 +156,7 @@ impl Signature {
                 let (header, header_options) = match &header {
                     Value::Array(_) => (signatures(&header)?, Map::new()),
                     Value::Object(_) => {
-                        let group: Signature = serde_json::from_value(header)?;
+                        let group = Signature::from_value(header)?;
                         let options = group.options.clone();
                         match group.canvas()? {
                             Canvas::Group(tasks) => (tasks, options),
@@ -126,7 +166,7 @@ impl Signature {
                     _ => (vec![], Map::new()),
                 };
                 let body = self.kwargs.get("body").cloned().unwrap_or(Value::Null);
-                Canvas::Chord { header, header_options, body: Box::new(serde_json::from_value(body)?) }
+                Canvas::Chord { header, header_options, body: Box::new(Signature::from_value(body)?) }
             }
             _ => Canvas::Task,
         })
@@ -150,12 +190,15 @@ impl Signature {
 pub fn signatures(value: &Value) -> Result<Vec<Signature>, serde_json::Error> {
     match value {
         Value::Null => Ok(vec![]),
-        Value::Array(items) => items.iter().map(|item| serde_json::from_value(item.clone())).collect(),
-        one => Ok(vec![serde_json::from_value(one.clone())?]),
+        Value::Array(items) => items.iter().map(|item| Signature::from_value(item.clone())).collect(),
+        one => Ok(vec![Signature::from_value(one.clone())?]),
     }
 }
 
-/// A value of anything made of JSON: cannot fail for the types of this crate.
-pub(crate) fn to_value<T: Serialize + ?Sized>(what: &T) -> Value {
-    serde_json::to_value(what).unwrap_or(Value::Null)
+/// The value of anything made of JSON. Python's constants (`NaN`) stay, where `serde_json::to_value` fails.
+pub fn to_value<T: Serialize + ?Sized>(what: &T) -> Value {
+    serde_json::to_value(what).unwrap_or_else(|_| {
+        let text = serde_json::to_vec(what).unwrap_or_default();
+        from_json(&text).unwrap_or(Value::Null)
+    })
 }

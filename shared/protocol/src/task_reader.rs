@@ -7,12 +7,14 @@ use std::fmt;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::Map;
+use crate::chain::Chain;
 use crate::envelope::{Envelope, Properties};
 use crate::message::{Embed, TaskMessage, TimeLimits};
-use crate::serializer::{DecodeError, JSON};
+use crate::serializer::{DecodeError, JSON, accepts};
+use crate::signature::{Signature, signatures};
 
 impl TaskMessage {
     /// Reads a task message from an envelope's text: the same as [`Envelope::parse`] and [`TaskMessage::decode`], quicker.
@@ -29,7 +31,7 @@ impl TaskMessage {
 
 fn plain(text: &[u8], accept: &[String]) -> Option<TaskMessage> {
     let plain: Plain<'_> = serde_json::from_slice(text).ok()?;
-    if plain.content_type != JSON || !accept.iter().any(|accepted| accepted == "json" || accepted == JSON) {
+    if plain.content_type != JSON || !accepts(accept, JSON) {
         return None;
     }
     let body = STANDARD.decode(plain.body.as_bytes()).ok()?;
@@ -63,20 +65,21 @@ struct PlainEmbed {
     #[serde(default)]
     errbacks: Option<Value>,
     #[serde(default)]
-    chain: Option<Value>,
+    chain: Option<Chain>,
     #[serde(default)]
-    chord: Option<Value>,
+    chord: Option<Signature>,
 }
 
 impl PlainEmbed {
     fn read(self) -> Option<Embed> {
-        if self.callbacks.is_none() && self.errbacks.is_none() && self.chain.is_none() && self.chord.is_none() {
-            return Some(Embed::default());
-        }
-        Embed::parse(json!({
-            "callbacks": self.callbacks, "errbacks": self.errbacks, "chain": self.chain, "chord": self.chord,
-        }))
-        .ok()
+        let list = |given: Option<Value>| given.map_or(Some(vec![]), |given| signatures(&given).ok());
+        Some(Embed {
+            callbacks: list(self.callbacks)?,
+            errbacks: list(self.errbacks)?,
+            in_chain: self.chain.is_some(),
+            chain: self.chain.unwrap_or_default(),
+            chord: self.chord,
+        })
     }
 }
 

@@ -4,7 +4,7 @@
 use petiole_protocol::compression::Compression;
 use petiole_protocol::pidbox::Request;
 use petiole_protocol::serializer::{Serializer, from_json, to_json};
-use petiole_protocol::{Embed, Envelope, Map, Signature, TaskMessage, TimeLimits, repr, time};
+use petiole_protocol::{Chain, Embed, Envelope, Map, Signature, TaskMessage, TimeLimits, repr, time};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -53,7 +53,7 @@ fn message() -> impl Strategy<Value = TaskMessage> {
             callbacks,
             errbacks,
             in_chain: chain.is_some(),
-            chain: chain.unwrap_or_default(),
+            chain: Chain::from(chain.unwrap_or_default().as_slice()),
             chord,
         });
     let limits = (prop::option::of(1u32..10_000), prop::option::of(1u32..10_000))

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use petiole_protocol::serializer::decode_result;
 use redis::AsyncCommands;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::backend::Backend;
 use crate::error::RedisError;
@@ -92,7 +92,12 @@ impl Backend {
         Write::ChordPart {
             keys: self.chord_keys(part.group_id),
             seen: format!("{}:{score}", part.task_id),
-            encoded: self.format().encode(&json!([1, part.task_id, part.state, part.result])),
+            encoded: self.format().encode(&Value::Array(vec![
+                1.into(),
+                part.task_id.into(),
+                part.state.into(),
+                part.result.clone(),
+            ])),
             score,
             seconds: expires.as_secs().max(1),
             claim_seconds: CLAIM.as_secs(),

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use petiole_protocol::TaskMessage;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, FromRedisValue, PushInfo, PushKind, Value, cmd, pipe};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -13,6 +14,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use crate::backend::Backend;
 use crate::broker::Broker;
 use crate::error::RedisError;
+use crate::handover;
 use crate::keys::PRIORITY_STEPS;
 use crate::scripts;
 use crate::settle::{self, Settled, Settlement};
@@ -21,7 +23,7 @@ use crate::settle::{self, Settled, Settlement};
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A message that was moved into `unacked`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Delivery {
     /// The tag under which it lies in `unacked`.
     pub tag: String,
@@ -29,6 +31,8 @@ pub struct Delivery {
     pub queue: String,
     /// The envelope's JSON text.
     pub text: String,
+    /// The message, when this worker has sent it itself: see [`crate::handover`].
+    pub message: Option<Box<TaskMessage>>,
 }
 
 /// A worker's own connection: it fetches, and settles what was fetched. One round trip does both.
@@ -49,8 +53,10 @@ pub struct Consumer {
 pub struct Exchange {
     /// What became of the settlements, in their order.
     pub settled: Vec<Settled>,
-    /// Messages that were fetched.
+    /// Messages that were fetched, or handed over.
     pub deliveries: Vec<Delivery>,
+    /// Was everything handed over that was to be? What was not lies in its queue, or belongs to a settlement that was lost.
+    pub taken: bool,
     /// Was there nothing more? Then [`Consumer::changed`] tells when there is.
     pub drained: bool,
 }
@@ -72,36 +78,42 @@ impl Consumer {
     }
 
     /// Settles, and moves up to `room` messages of the queues into `unacked`: the lowest priority number first, the queues
-    /// of one priority in turn. Does not wait for messages.
+    /// of one priority in turn. Does not wait for messages. What is [handed over](crate::handover) leaves the settlements.
     ///
     /// # Errors
     /// Redis is away. The settlements are to be tried again. What the script moved is then this worker's without its
     /// knowledge: see [`crate::claims::Claims::forgotten`].
     pub async fn exchange(
         &mut self,
-        settlements: &[Settlement],
+        settlements: &mut [Settlement],
         queues: &[String],
         room: usize,
     ) -> Result<Exchange, RedisError> {
         if settlements.is_empty() || self.shared {
             return self.round_trip(settlements, queues, room).await;
         }
-        let (at_broker, claims) = self.backend.settle_results(settlements).await?;
-        let mut exchange = self.round_trip(&at_broker, queues, room).await?;
+        let (mut at_broker, claims) = self.backend.settle_results(settlements).await?;
+        let mut exchange = self.round_trip(&mut at_broker, queues, room).await?;
         exchange.settled = settle::merge(exchange.settled, claims);
         Ok(exchange)
     }
 
     async fn round_trip(
         &mut self,
-        settlements: &[Settlement],
+        settlements: &mut [Settlement],
         queues: &[String],
         room: usize,
     ) -> Result<Exchange, RedisError> {
         let fetches = room > 0 && !queues.is_empty();
-        let mut pipe = pipe();
+        let (mut pipe, mut before) = (pipe(), 0);
         if !settlements.is_empty() {
+            let transaction = handover::go_ahead(self.broker.keys(), settlements, &mut pipe);
+            before = pipe.cmd_iter().count();
             pipe.add_command(settle::call(self.broker.keys(), &self.owner, settlements));
+            if transaction {
+                pipe.cmd("EXEC");
+                before += 1;
+            }
         }
         if fetches {
             pipe.add_command(self.fetch(queues, room));
@@ -115,10 +127,19 @@ impl Consumer {
             }
             answers => answers?,
         };
-        let mut answers = answers.into_iter();
-        let mut exchange = Exchange::default();
+        let mut answers = answers.into_iter().skip(before);
+        let mut exchange = Exchange { taken: true, ..Exchange::default() };
         if !settlements.is_empty() {
-            exchange.settled = settle::outcome(settlements, answers.next().unwrap_or(Value::Nil))?;
+            let answer = match answers.next() {
+                // Of a transaction the last is the script's.
+                Some(Value::Array(mut of_all)) if before > 0 => of_all.pop().unwrap_or(Value::Nil),
+                answer => answer.unwrap_or(Value::Nil),
+            };
+            exchange.settled = settle::outcome(settlements, &answer)?;
+            if let Value::Array(answer) = &answer {
+                let taken = answer.get(settlements.len()..).unwrap_or_default();
+                (exchange.deliveries, exchange.taken) = handover::taken(settlements, taken);
+            }
         }
         if let Some(Value::Array(flat)) = answers.next() {
             self.read(flat, queues, &mut exchange)?;
@@ -170,6 +191,7 @@ impl Consumer {
                 queue: queues.get(place).cloned().unwrap_or_default(),
                 text: String::from_utf8(text)
                     .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()),
+                message: None,
             });
         }
         Ok(())

@@ -7,6 +7,7 @@
 //! | [`broker`] | publish, acknowledge, give back, bindings | Channel, QoS |
 //! | [`consumer`] | fetch without a window in which a message is nowhere | Channel._brpop_start/_read |
 //! | [`settle`] | result, follow-ups, chord count and acknowledgement in one | celery.app.trace, celery.worker.request |
+//! | [`handover`] | messages that a worker sends and takes on itself | |
 //! | [`dead`] | messages that no worker will run | |
 //! | [`claims`] | who holds what, and what becomes of a dead worker's messages | QoS.restore_visible |
 //! | [`backend`] | results | celery.backends.redis |
@@ -25,6 +26,7 @@ pub mod dead;
 mod declare;
 mod error;
 pub mod fanout;
+pub mod handover;
 pub mod keys;
 pub mod queues;
 mod scripts;

@@ -2,12 +2,13 @@
 //! finds all of it done or nothing, and a worker that has lost its claim does nothing.
 
 use petiole_protocol::TaskMeta;
-use redis::{Cmd, FromRedisValue, Value, cmd};
+use redis::{Cmd, Value, cmd};
 
 use crate::backend::Backend;
 use crate::broker::Broker;
 use crate::chord::Claim;
 use crate::error::RedisError;
+use crate::handover::Push;
 use crate::keys::Keys;
 use crate::scripts;
 
@@ -29,12 +30,7 @@ pub enum Write {
     /// What comes after happens once, however often the settlement is tried.
     Once(String),
     /// A message to the end of its queue.
-    Push {
-        /// The list's key.
-        list: String,
-        /// The envelope's JSON text.
-        text: String,
-    },
+    Push(Box<Push>),
     /// A message to whoever listens.
     Publish {
         /// The channel.
@@ -146,18 +142,17 @@ impl Write {
     fn is_brokers(&self) -> bool {
         matches!(
             self,
-            Self::Once(_)
-                | Self::Push { .. }
-                | Self::Publish { .. }
-                | Self::DeleteField { .. }
-                | Self::DeadLetter { .. }
+            Self::Once(_) | Self::Push(_) | Self::Publish { .. } | Self::DeleteField { .. } | Self::DeadLetter { .. }
         )
     }
 
     fn encode(&self, call: &mut Cmd) {
         match self {
             Self::Once(key) => call.arg("O").arg(key).arg(ONCE),
-            Self::Push { list, text } => call.arg("P").arg(list).arg(text),
+            Self::Push(push) => {
+                push.encode(call);
+                call
+            }
             Self::Publish { channel, text } => call.arg("U").arg(channel).arg(text),
             Self::Set { key, seconds, text } => call.arg("S").arg(key).arg(seconds).arg(text),
             Self::DeleteField { key, field } => call.arg("X").arg(key).arg(field),
@@ -226,14 +221,16 @@ pub(crate) fn call(keys: &Keys, owner: &str, settlements: &[Settlement]) -> Cmd 
     call
 }
 
-/// Reads the script's answer.
-pub(crate) fn outcome(settlements: &[Settlement], answer: Value) -> Result<Vec<Settled>, RedisError> {
-    let answers = Vec::<Value>::from_redis_value(answer).map_err(|error| RedisError::Data(error.to_string()))?;
-    let read = |(settlement, answer): (&Settlement, Value)| match answer {
+/// Reads the script's answer. What follows it tells what was [taken](crate::handover::taken).
+pub(crate) fn outcome(settlements: &[Settlement], answer: &Value) -> Result<Vec<Settled>, RedisError> {
+    let Value::Array(answers) = answer else {
+        return Err(RedisError::Data(format!("settling was answered by {answer:?}")));
+    };
+    let read = |(settlement, answer): (&Settlement, &Value)| match answer {
         Value::Int(0) => Settled::Lost,
         Value::Int(2) => settlement.claim().cloned().map_or(Settled::Done, Settled::Claimed),
-        Value::BulkString(text) => Settled::Refused(String::from_utf8_lossy(&text).into_owned()),
-        Value::SimpleString(text) => Settled::Refused(text),
+        Value::BulkString(text) => Settled::Refused(String::from_utf8_lossy(text).into_owned()),
+        Value::SimpleString(text) => Settled::Refused(text.clone()),
         _ => Settled::Done,
     };
     Ok(settlements.iter().zip(answers).map(read).collect())
@@ -261,7 +258,7 @@ impl Broker {
 
     async fn settle_here(&self, owner: &str, settlements: &[Settlement]) -> Result<Vec<Settled>, RedisError> {
         let call = call(self.keys(), owner, settlements);
-        outcome(settlements, scripts::run(&mut self.connection(), &scripts::SETTLE, &call).await?)
+        outcome(settlements, &scripts::run(&mut self.connection(), &scripts::SETTLE, &call).await?)
     }
 }
 
@@ -279,7 +276,7 @@ impl Backend {
         if results.iter().any(|settlement| !settlement.writes.is_empty()) {
             let call = call(self.keys(), "", &results);
             let answer = scripts::run(&mut self.connection(), &scripts::SETTLE, &call).await?;
-            for (place, settled) in outcome(&results, answer)?.into_iter().enumerate() {
+            for (place, settled) in outcome(&results, &answer)?.into_iter().enumerate() {
                 if let Settled::Claimed(claim) = settled {
                     claims[place] = Some(claim);
                     broker[place].tag = None;

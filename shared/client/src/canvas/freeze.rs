@@ -1,8 +1,8 @@
 //! Freezing: giving every part of a canvas its id before anything is sent (celery.canvas: Signature.freeze and kin).
 
 use petiole_protocol::signature::Canvas;
-use petiole_protocol::{Map, Signature, result};
-use serde_json::{Value, json};
+use petiole_protocol::{Map, Signature, result, to_value};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::{canvas, steps};
@@ -58,7 +58,7 @@ pub(crate) fn freeze(signature: &mut Signature) -> Result<Handle, ClientError> {
                     None => handle,
                 });
             }
-            signature.kwargs.insert("tasks".into(), json!(tasks));
+            signature.kwargs.insert("tasks".into(), to_value(&tasks));
             let handle = before.ok_or_else(|| ClientError::invalid("chain", "an empty chain cannot be sent"))?;
             signature.options.insert("task_id".into(), handle.id.as_str().into());
             Ok(handle)
@@ -68,7 +68,7 @@ pub(crate) fn freeze(signature: &mut Signature) -> Result<Handle, ClientError> {
             let outer = signature.options.get("group_id").filter(|v| !v.is_null()).cloned();
             let chord = signature.options.get("chord").filter(|v| !v.is_null()).cloned();
             let (tasks, children) = members(tasks, outer.unwrap_or_else(|| id.as_str().into()), chord.as_ref())?;
-            signature.kwargs.insert("tasks".into(), json!(tasks));
+            signature.kwargs.insert("tasks".into(), to_value(&tasks));
             Ok(Handle { id, parent: None, children: Some(children) })
         }
         Canvas::Chord { header, mut header_options, mut body } => {
@@ -82,8 +82,8 @@ pub(crate) fn freeze(signature: &mut Signature) -> Result<Handle, ClientError> {
             }
             let handle = freeze(&mut body)?;
             signature.options.insert("task_id".into(), handle.id.as_str().into());
-            signature.kwargs.insert("header".into(), json!(group));
-            signature.kwargs.insert("body".into(), json!(body));
+            signature.kwargs.insert("header".into(), to_value(&group));
+            signature.kwargs.insert("body".into(), to_value(&body));
             Ok(handle.rooted(Handle { id: group_id, parent: None, children: Some(children) }))
         }
     }

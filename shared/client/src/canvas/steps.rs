@@ -1,8 +1,8 @@
 //! The shape of a canvas before it is sent (celery.canvas: _chain.prepare_steps, _chord._descend, maybe_unroll_group).
 
 use petiole_protocol::signature::Canvas;
-use petiole_protocol::{Map, Signature};
-use serde_json::{Value, json};
+use petiole_protocol::{Map, Signature, to_value};
+use serde_json::Value;
 
 use super::canvas;
 use crate::error::ClientError;
@@ -20,7 +20,7 @@ pub(super) fn prepare(tasks: Vec<Signature>) -> Result<Vec<Signature>, ClientErr
             Some(next) if task.subtask_type.as_deref() == Some("group") => {
                 let mut chord = Signature::chord(&[], &next);
                 let body_id = next.options.get("task_id").cloned();
-                chord.kwargs.insert("header".into(), json!(task));
+                chord.kwargs.insert("header".into(), to_value(&task));
                 if let Some(id) = body_id {
                     chord.options.insert("task_id".into(), id);
                 }
@@ -78,7 +78,7 @@ fn flatten(task: Signature, out: &mut Vec<Signature>) -> Result<(), ClientError>
                 for name in ["task_id", "group_id", "group_index", "chord", "link"] {
                     chord.options.shift_remove(name);
                 }
-                chord.kwargs.insert("body".into(), json!(first));
+                chord.kwargs.insert("body".into(), to_value(&first));
                 out.push(chord);
                 for step in steps {
                     flatten(step, out)?;
@@ -128,21 +128,21 @@ pub(super) fn size(task: &Signature) -> Result<usize, ClientError> {
 pub(super) fn attach_chord(task: &mut Signature, chord: &Signature) -> Result<(), ClientError> {
     match canvas(task)? {
         Canvas::Task => {
-            task.options.insert("chord".into(), json!(chord));
+            task.options.insert("chord".into(), to_value(&chord));
         }
         Canvas::Chain(mut tasks) => {
             if let Some(last) = tasks.last_mut() {
                 attach_chord(last, chord)?;
             }
-            task.kwargs.insert("tasks".into(), json!(tasks));
+            task.kwargs.insert("tasks".into(), to_value(&tasks));
         }
         Canvas::Group(mut members) => {
             members.iter_mut().try_for_each(|member| attach_chord(member, chord))?;
-            task.kwargs.insert("tasks".into(), json!(members));
+            task.kwargs.insert("tasks".into(), to_value(&members));
         }
         Canvas::Chord { mut body, .. } => {
             attach_chord(&mut body, chord)?;
-            task.kwargs.insert("body".into(), json!(body));
+            task.kwargs.insert("body".into(), to_value(&body));
         }
     }
     Ok(())

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use petiole_protocol::signature::Canvas;
-use petiole_protocol::{Map, Signature, State, TaskException, TaskMessage};
+use petiole_protocol::{Map, Signature, State, TaskException, TaskMessage, to_value};
 use petiole_redis::RedisError;
 use petiole_redis::chord::{Claim, Part};
 use petiole_redis::settle::{Settled, Write};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tracing::warn;
 
 use super::{Failed, call_errbacks, fail_elements, failure_of};
@@ -147,7 +147,7 @@ async fn complete(
             match planned {
                 Ok(plan) => {
                     let mut writes = vec![backend.chord_end(claim)];
-                    writes.extend(worker.client.writes(&plan));
+                    writes.extend(worker.client.writes(plan));
                     return Ok(writes);
                 }
                 Err(error) => {
@@ -246,7 +246,7 @@ async fn fail_body(worker: &Arc<Worker>, body: &Signature, part: &Reported<'_>, 
             Box::pin(call_errbacks(worker, &failed, &errbacks, &broken.original, Some(&traceback))).await;
             ids.push(id);
         }
-        let result = json!(broken.original);
+        let result = to_value(&broken.original);
         if let Some(id) = body.option_text("task_id") {
             worker.store(&failure_of(body, id, &result, Some(&traceback))).await;
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use petiole_protocol::{Map, Signature, TaskException, TaskMessage};
+use petiole_protocol::{Map, Signature, TaskException, TaskMessage, to_value};
 use serde_json::{Value, json};
 use tracing::{error, warn};
 
@@ -53,11 +53,13 @@ async fn run_here(
     traceback: Option<&str>,
 ) {
     let Some(task) = worker.tasks.get(&errback.task).cloned() else { return };
-    let request = json!({
-        "id": failed.id, "task": failed.task, "args": failed.args, "kwargs": failed.kwargs, "root_id": failed.root(),
+    let mut request = json!({
+        "id": failed.id, "task": failed.task, "args": null, "kwargs": null, "root_id": failed.root(),
         "parent_id": failed.parent_id, "group": failed.group, "retries": failed.retries,
     });
-    let mut args = vec![request, json!(exception), json!(traceback)];
+    request["args"] = Value::Array(failed.args.clone());
+    request["kwargs"] = Value::Object(failed.kwargs.clone());
+    let mut args = vec![request, to_value(exception), json!(traceback)];
     args.extend(errback.args.iter().cloned());
     let message = TaskMessage::new(&errback.task, &failed.id, args.clone(), errback.kwargs.clone());
     let context = Context::new(worker.clone(), Arc::new(Request::in_process(message, task.clone())));

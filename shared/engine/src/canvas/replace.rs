@@ -2,8 +2,8 @@
 
 use petiole_client::Handle;
 use petiole_protocol::signature::Canvas;
-use petiole_protocol::{Map, Signature, TaskException, TaskMessage};
-use serde_json::{Value, json};
+use petiole_protocol::{Map, Signature, TaskException, TaskMessage, to_value};
+use serde_json::Value;
 
 use crate::task::Fault;
 use crate::worker::{Worker, until_done};
@@ -35,7 +35,7 @@ pub(crate) async fn replace(worker: &Worker, message: &TaskMessage, signature: S
         let mut collect = Signature::new("celery.accumulate", vec![]);
         collect.kwargs.insert("index".into(), 0.into());
         let mut chord = Signature::chord(&[], &collect);
-        chord.kwargs.insert("header".into(), json!(group));
+        chord.kwargs.insert("header".into(), to_value(&group));
         steps.push(chord);
     }
     let nesting = message.replaced_task_nesting + 1;
@@ -51,7 +51,7 @@ pub(crate) async fn replace(worker: &Worker, message: &TaskMessage, signature: S
     options.insert("task_id".into(), message.id.as_str().into());
     options.insert("root_id".into(), message.root().into());
     if let Some(chord) = &message.embed.chord {
-        options.insert("chord".into(), json!(chord));
+        options.insert("chord".into(), to_value(&chord));
     }
     if let Some(group) = &message.group {
         options.insert("group_id".into(), group.as_str().into());
@@ -59,10 +59,10 @@ pub(crate) async fn replace(worker: &Worker, message: &TaskMessage, signature: S
     if let Some(index) = message.group_index {
         options.insert("group_index".into(), index.into());
     }
-    let rest: Vec<Signature> =
-        message.embed.chain.iter().map(|step| step.clone().set("replaced_task_nesting", nesting)).collect();
+    let rest = message.embed.chain.signatures().map_err(unreadable)?;
+    let rest: Vec<Signature> = rest.into_iter().map(|step| step.set("replaced_task_nesting", nesting)).collect();
     if !rest.is_empty() {
-        options.insert("chain".into(), json!(rest));
+        options.insert("chain".into(), to_value(&rest));
     }
     if let Some(ignore) = message.ignore_result {
         options.insert("ignore_result".into(), ignore.into());
@@ -78,8 +78,8 @@ fn add(step: &mut Signature, option: &str, more: &[Signature]) {
     if more.is_empty() {
         return;
     }
-    let mut all: Vec<Value> = step.option_signatures(option).iter().map(|signature| json!(signature)).collect();
-    all.extend(more.iter().map(|signature| json!(signature)));
+    let mut all: Vec<Value> = step.option_signatures(option).iter().map(|signature| to_value(signature)).collect();
+    all.extend(more.iter().map(|signature| to_value(signature)));
     step.options.insert(option.to_owned(), Value::Array(all));
 }
 
@@ -95,7 +95,7 @@ pub(crate) async fn add_to_chord(
     };
     let mut options = Map::new();
     options.insert("group_id".into(), group.as_str().into());
-    options.insert("chord".into(), json!(chord));
+    options.insert("chord".into(), to_value(&chord));
     options.insert("root_id".into(), message.root().into());
     if let Some(index) = message.group_index {
         options.insert("group_index".into(), index.into());

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use chrono::Utc;
-use petiole_protocol::{Map, State, TaskException, TaskMeta, repr, time};
-use serde_json::{Value, json};
+use petiole_protocol::{Map, State, TaskException, TaskMeta, repr, time, to_value};
+use serde_json::Value;
 use tracing::info;
 
 use super::arguments::{exception, quoted, signal, type_error, type_name};
@@ -72,7 +72,7 @@ async fn flag(worker: &Worker, ids: &[String]) {
         });
         if open && !active {
             let exception = TaskException::celery("TaskRevokedError", vec!["revoked".into()]);
-            let mut meta = TaskMeta::new(id, &State::Revoked, json!(exception));
+            let mut meta = TaskMeta::new(id, &State::Revoked, to_value(&exception));
             meta.children = None;
             meta.date_done = Some(time::format(Utc::now()));
             worker.store(&meta).await;

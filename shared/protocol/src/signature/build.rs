@@ -126,7 +126,7 @@ mod tests {
                 _ => {}
             }
         }
-        walk(&json!(stamped), &mut found);
+        walk(&to_value(&stamped), &mut found);
         // chain, x, y, z, chord, header, a, b, c, e
         assert_eq!(found, 10);
     }

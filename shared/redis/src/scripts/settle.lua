@@ -4,6 +4,8 @@
 -- its writes, and each write as a letter and its arguments:
 --   O key, seconds                      once: what comes after it is done only when the key is new, but for R and C
 --   P list, text                        push a message
+--   T list, tag, tail, text             take a message: into unacked, with the tail behind it, when nothing waits in the list;
+--                                       else it is pushed. Without a text its entry lies in unacked already.
 --   U channel, text                     publish
 --   S key, seconds, text                set (0 seconds: for ever)
 --   D key                               delete
@@ -14,7 +16,7 @@
 --                                       count a chord part
 --   E .c .j .t .s .d, token, seconds    end a chord; the writes after it are done only by the claim's holder
 -- Gives for each: 1 done, 0 no longer this owner's (nothing was done), 2 the chord's body is the caller's to send (not
--- acknowledged yet), or the text of an error.
+-- acknowledged yet), or the text of an error. Then for each T: 1 taken, 0 not.
 local call, argv = redis.call, ARGV
 local total = tonumber(argv[1])
 local asked, place = {}, {}
@@ -27,7 +29,16 @@ for i = 1, total do
 end
 local held = #asked > 0 and call('SMISMEMBER', KEYS[3], unpack(asked))
 
-local out, acknowledged, at = {}, {}, 1 + total
+-- pushes a message; gives the text of an error
+local function push(list, text)
+    local pushed = redis.pcall('LPUSH', list, text)
+    if type(pushed) == 'table' and pushed.err then
+        if not string.find(pushed.err, 'WRONGTYPE', 1, true) then error(pushed.err, 0) end
+        return pushed.err
+    end
+end
+
+local out, acknowledged, taken, scores, answers, at = {}, {}, {}, {}, {}, 1 + total
 for i = 1, total do
     local lost = place[i] and held[place[i]] == 0
     local skip, status = lost and 'lost', lost and 0 or 1
@@ -58,14 +69,26 @@ for i = 1, total do
             end
             at = at + 4
         elseif letter == 'P' then
-            if not skip then
-                local pushed = redis.pcall('LPUSH', argv[at + 2], argv[at + 3])
-                if type(pushed) == 'table' and pushed.err then
-                    if not string.find(pushed.err, 'WRONGTYPE', 1, true) then error(pushed.err, 0) end
-                    status = pushed.err
-                end
-            end
+            if not skip then status = push(argv[at + 2], argv[at + 3]) or status end
             at = at + 3
+        elseif letter == 'T' then
+            local list, tag, tail, text = unpack(argv, at + 2, at + 5)
+            local is_taken = 0
+            if skip then
+                -- a second try: what the first one took may have been given back since
+                if text == '' and not call('ZSCORE', KEYS[2], tag) then call('HDEL', KEYS[1], tag) end
+            elseif call('EXISTS', list) == 1 then
+                if text == '' then
+                    text = string.sub(call('HGET', KEYS[1], tag), 2, -#tail - 1)
+                    call('HDEL', KEYS[1], tag)
+                end
+                status = push(list, text) or status
+            else
+                if text ~= '' then call('HSET', KEYS[1], tag, '[' .. text .. tail) end
+                is_taken, taken[#taken + 1] = 1, tag
+            end
+            answers[#answers + 1] = is_taken
+            at = at + 5
         elseif letter == 'O' then
             if not skip and not call('SET', argv[at + 2], '1', 'NX', 'EX', argv[at + 3]) then skip = 'again' end
             at = at + 3
@@ -140,4 +163,12 @@ if #acknowledged > 0 then
     call('HDEL', KEYS[1], unpack(acknowledged))
     call('SREM', KEYS[3], unpack(acknowledged))
 end
+if #taken > 0 then
+    local now = call('TIME')
+    local score = now[1] .. '.' .. string.format('%06d', now[2])
+    for i = 1, #taken do scores[2 * i - 1], scores[2 * i] = score, taken[i] end
+    call('ZADD', KEYS[2], unpack(scores))
+    call('SADD', KEYS[3], unpack(taken))
+end
+for i = 1, #answers do out[total + i] = answers[i] end
 return out

@@ -18,7 +18,7 @@ async fn fetch_moves_into_unacked_in_order_of_priority() {
         f.send("q", priority, name).await;
     }
     let mut consumer = f.consumer("w").await;
-    let some = consumer.exchange(&[], &["q".into()], 3).await.unwrap().deliveries;
+    let some = consumer.exchange(&mut [], &["q".into()], 3).await.unwrap().deliveries;
     assert_eq!(names(&some), ["first", "second", "third"]);
     assert_eq!(f.counts("q").await, (1, 3, 3));
     // What lies there is what kombu expects: [envelope, exchange, routing key].
@@ -40,7 +40,13 @@ async fn queues_of_one_priority_take_turns() {
     let mut served = vec![];
     for _ in 0..4 {
         served.extend(
-            consumer.exchange(&[], &["a".into(), "b".into()], 1).await.unwrap().deliveries.into_iter().map(|d| d.queue),
+            consumer
+                .exchange(&mut [], &["a".into(), "b".into()], 1)
+                .await
+                .unwrap()
+                .deliveries
+                .into_iter()
+                .map(|d| d.queue),
         );
     }
     assert_eq!(served.iter().filter(|queue| *queue == "a").count(), 2, "{served:?}");
@@ -54,7 +60,7 @@ async fn two_messages_with_one_tag_and_one_without_are_all_kept() {
         f.broker.publish("q", 0, text).await.unwrap();
     }
     let mut consumer = f.consumer("w").await;
-    let got = consumer.exchange(&[], &["q".into()], 10).await.unwrap().deliveries;
+    let got = consumer.exchange(&mut [], &["q".into()], 10).await.unwrap().deliveries;
     let tags: HashSet<_> = got.iter().map(|d| d.tag.clone()).collect();
     assert_eq!((got.len(), tags.len()), (3, 3));
     assert_eq!(f.counts("q").await, (0, 3, 3));
@@ -72,18 +78,18 @@ async fn what_goes_back_comes_next_in_its_old_order_or_last() {
         queue: delivery.queue.clone(),
         text: delivery.text.clone(),
     };
-    let got = consumer.exchange(&[], &["q".into()], 2).await.unwrap().deliveries;
+    let got = consumer.exchange(&mut [], &["q".into()], 2).await.unwrap().deliveries;
     let next: Vec<_> = got.iter().rev().map(back).collect();
     assert_eq!(f.broker.give_back("w", Side::Next, &next).await.unwrap(), 2);
     // The answer was lost, the caller tries again: nothing doubles.
     assert_eq!(f.broker.give_back("w", Side::Next, &next).await.unwrap(), 0);
-    let again = consumer.exchange(&[], &["q".into()], 10).await.unwrap().deliveries;
+    let again = consumer.exchange(&mut [], &["q".into()], 10).await.unwrap().deliveries;
     assert_eq!(names(&again), ["one", "two", "three"]);
     let envelope = petiole_protocol::Envelope::parse(again[0].text.as_bytes()).unwrap();
     assert!(envelope.properties.redelivered && envelope.headers["redelivered"] == json!(true));
     f.broker.give_back("w", Side::Last, &[back(&again[0])]).await.unwrap();
     f.send("q", 0, "four").await;
-    assert_eq!(names(&consumer.exchange(&[], &["q".into()], 10).await.unwrap().deliveries), ["one", "four"]);
+    assert_eq!(names(&consumer.exchange(&mut [], &["q".into()], 10).await.unwrap().deliveries), ["one", "four"]);
 }
 
 #[tokio::test]
@@ -91,7 +97,7 @@ async fn a_consumer_is_told_when_something_comes() {
     let f = Fixture::new();
     let mut consumer = f.consumer("w").await;
     let queues = ["q".to_owned(), "r".to_owned()];
-    assert!(consumer.exchange(&[], &queues, 3).await.unwrap().drained);
+    assert!(consumer.exchange(&mut [], &queues, 3).await.unwrap().drained);
     let quiet = tokio::time::timeout(Duration::from_millis(200), consumer.changed()).await;
     assert!(quiet.is_err(), "nothing came, and yet it was told");
     assert!(!consumer.look(&queues).await.unwrap());
@@ -102,9 +108,9 @@ async fn a_consumer_is_told_when_something_comes() {
     });
     told.expect("it slept through").unwrap();
     assert!(consumer.look(&queues).await.unwrap());
-    let first = consumer.exchange(&[], &queues, 1).await.unwrap();
+    let first = consumer.exchange(&mut [], &queues, 1).await.unwrap();
     assert_eq!((first.deliveries.len(), first.drained), (1, false));
-    let second = consumer.exchange(&[], &queues, 2).await.unwrap();
+    let second = consumer.exchange(&mut [], &queues, 2).await.unwrap();
     assert_eq!((second.deliveries.len(), second.drained), (1, true));
 }
 
@@ -114,7 +120,7 @@ async fn what_was_forgotten_is_restored_after_the_visibility_timeout_but_not_wha
     f.send("q", 3, "kept").await;
     f.send("q", 3, "forgotten").await;
     let mut consumer = f.consumer("w").await;
-    let got = consumer.exchange(&[], &["q".into()], 2).await.unwrap().deliveries;
+    let got = consumer.exchange(&mut [], &["q".into()], 2).await.unwrap().deliveries;
     let (kept, claims) = (vec![got[0].tag.clone()], Claims::new(f.broker.clone(), "w"));
     tokio::time::sleep(Duration::from_millis(1200)).await;
     claims.renew(&kept).await.unwrap();
@@ -122,7 +128,7 @@ async fn what_was_forgotten_is_restored_after_the_visibility_timeout_but_not_wha
     assert_eq!(other.restore_visible(Duration::from_secs(60)).await.unwrap(), 0);
     assert_eq!(other.restore_visible(Duration::from_secs(1)).await.unwrap(), 1);
     assert_eq!(f.counts("q").await, (1, 1, 1));
-    assert_eq!(names(&consumer.exchange(&[], &["q".into()], 2).await.unwrap().deliveries), ["forgotten"]);
+    assert_eq!(names(&consumer.exchange(&mut [], &["q".into()], 2).await.unwrap().deliveries), ["forgotten"]);
 }
 
 #[tokio::test]
@@ -132,8 +138,8 @@ async fn the_dead_lose_their_claims_at_once_and_the_living_keep_them() {
         f.send("q", 0, name).await;
     }
     let (mut dead, mut living) = (f.consumer("dead").await, f.consumer("living").await);
-    let of_the_dead = dead.exchange(&[], &["q".into()], 1).await.unwrap().deliveries.remove(0);
-    living.exchange(&[], &["q".into()], 1).await.unwrap();
+    let of_the_dead = dead.exchange(&mut [], &["q".into()], 1).await.unwrap().deliveries.remove(0);
+    living.exchange(&mut [], &["q".into()], 1).await.unwrap();
     let silent = Claims::new(f.broker.clone(), "dead");
     silent.keep_alive(Duration::from_millis(100)).await.unwrap();
     Claims::new(f.broker.clone(), "living").keep_alive(Duration::from_secs(60)).await.unwrap();
@@ -145,7 +151,7 @@ async fn the_dead_lose_their_claims_at_once_and_the_living_keep_them() {
     let alive = other.keep_alive(long).await.unwrap();
     assert_eq!(alive.dead, ["dead"]);
     assert_eq!(other.restore_dead(&alive.dead).await.unwrap(), 1);
-    assert_eq!(names(&living.exchange(&[], &["q".into()], 5).await.unwrap().deliveries), ["of the dead"]);
+    assert_eq!(names(&living.exchange(&mut [], &["q".into()], 5).await.unwrap().deliveries), ["of the dead"]);
     assert_eq!(other.restore_dead(&alive.dead).await.unwrap(), 0);
     // The dead one was only asleep: it learns what it has lost.
     assert!(silent.keep_alive(long).await.unwrap().lapsed);

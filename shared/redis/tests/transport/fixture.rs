@@ -33,7 +33,7 @@ impl Fixture {
 
     /// Fetches for a worker.
     pub(crate) async fn fetch(&self, owner: &str, room: usize) -> Vec<Delivery> {
-        self.consumer(owner).await.exchange(&[], &["q".into()], room).await.unwrap().deliveries
+        self.consumer(owner).await.exchange(&mut [], &["q".into()], room).await.unwrap().deliveries
     }
 
     /// Messages in the queue, in `unacked`, in its index.

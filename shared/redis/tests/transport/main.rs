@@ -3,4 +3,5 @@
 
 mod broker;
 mod fixture;
+mod handover;
 mod settle;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use petiole_protocol::{State, TaskMeta};
 use petiole_redis::chord::Part;
 use petiole_redis::claims::Claims;
+use petiole_redis::handover::Push;
 use petiole_redis::settle::{Settled, Settlement, Write};
 use petiole_redis::{Backend, Connector};
 use redis::AsyncCommands;
@@ -20,7 +21,7 @@ impl Fixture {
     }
 
     fn push(&self) -> Write {
-        Write::Push { list: self.broker.keys().list("next", 0), text: "message".into() }
+        Write::Push(Box::new(Push::text(self.broker.keys(), "next", 0, "message")))
     }
 
     async fn settle(&self, owner: &str, settlement: &Settlement) -> Settled {
@@ -78,7 +79,7 @@ async fn many_are_settled_together_each_by_its_own_claim() {
         f.send("q", 0, name).await;
     }
     let deliveries = f.fetch("w", 2).await;
-    let settlements = [
+    let mut settlements = [
         Settlement { tag: Some("unknown".into()), writes: vec![f.push(), f.result(&ids[0], State::Success, 0)] },
         Settlement { tag: Some(deliveries[0].tag.clone()), writes: vec![f.result(&ids[1], State::Failure, 1)] },
         Settlement {
@@ -86,7 +87,7 @@ async fn many_are_settled_together_each_by_its_own_claim() {
             writes: vec![f.push(), f.result(&ids[2], State::Success, 2)],
         },
     ];
-    let settled = f.consumer("w").await.exchange(&settlements, &["q".into()], 0).await.unwrap().settled;
+    let settled = f.consumer("w").await.exchange(&mut settlements, &["q".into()], 0).await.unwrap().settled;
     assert!(matches!(settled.as_slice(), [Settled::Lost, Settled::Done, Settled::Done]), "{settled:?}");
     assert_eq!((f.counts("q").await, f.pushed().await), ((0, 0, 0), 1));
     let mut stored = vec![];
