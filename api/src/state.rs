@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use petiole_ai::{Embedder, embedder_from};
-use petiole_beat::{Tz, configured_time_zone};
+use petiole_beat::Tz;
 use petiole_client::queues::Queues;
 use petiole_client::{Client, ClientConfig};
 use petiole_settings::{Reader, Settings};
@@ -80,7 +80,7 @@ impl State {
             tracing::warn!(error, "searching by meaning will not work");
         }
         let mut reader = Reader::from_env();
-        let time_zone = configured_time_zone(&mut reader);
+        let time_zone = petiole_settings::time_zone(&mut reader);
         reader.finish()?;
         Ok(Self {
             keys: Keys::new(&settings.api.keys, storage.clone()),

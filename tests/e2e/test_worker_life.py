@@ -2,10 +2,12 @@
 import json
 import time
 import uuid
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
 from rust_worker import rust_worker
+from test_bad_messages import EMBED, envelope
 from waiting import SOON, wait_until
 
 
@@ -90,3 +92,39 @@ def test_remote_control_can_be_left_out(stack, client, logs):
     with pytest.raises(AssertionError, match="answers"):
         with rust_worker(stack, client, logs, WORKER_ENABLE_REMOTE_CONTROL="0", E2E_WAIT="5"):
             pass
+
+
+def redelivered(task_id, task, *args, **headers):
+    """A message that comes again, as a worker's death leaves it."""
+    _, message = envelope([list(args), {}, EMBED], task=task, redelivered=True, **{"id": task_id, "root_id": task_id, **headers})
+    message["properties"]["delivery_info"]["redelivered"] = True
+    return json.dumps(message)
+
+
+@pytest.mark.parametrize("deduplicate", ["1", "0"])
+def test_a_task_that_has_succeeded_runs_again_only_without_deduplication(stack, client, logs, deduplicate):
+    settings = {"WORKER_DEDUPLICATE_SUCCESSFUL_TASKS": deduplicate, "TASK_ACKS_LATE": "1"}
+    with rust_worker(stack, client, logs, **settings) as (queue, name, _):
+        result = client.send("demo.add", 1, 2, queue=queue)
+        assert result.get(timeout=SOON) == 3
+        client.broker.lpush(queue, redelivered(result.id, "demo.add", 1, 2))
+        # One that has not succeeded yet runs in either case.
+        first = str(uuid.uuid4())
+        client.broker.lpush(queue, redelivered(first, "demo.add", 3, 4))
+        assert client.result(first).get(timeout=SOON) == 7
+        wait_until(lambda: not client.broker.llen(queue), "both are taken", SOON)
+        client.wait_empty()
+    told = logs.read_text()
+    assert told.count(f"[{result.id}] Task already completed successfully.") == int(deduplicate)
+    assert told.count(f"[{result.id}] succeeded in") == (1 if deduplicate == "1" else 2)
+
+
+def test_a_time_without_an_offset_is_of_the_application_s_time_zone(stack, client, logs):
+    # Kiritimati is fourteen hours ahead: what its clocks show now is long past there, and far away for UTC.
+    zone, now = "Pacific/Kiritimati", datetime.now(timezone.utc)
+    shown = (now + timedelta(hours=14)).replace(tzinfo=None).isoformat()
+    with rust_worker(stack, client, logs, TIMEZONE=zone) as (queue, name, _):
+        task_id, message = envelope([[1, 2], {}, EMBED], eta=shown)
+        client.broker.lpush(queue, json.dumps(message))
+        assert client.result(task_id).get(timeout=SOON) == 3
+        assert client.app.control.inspect(timeout=SOON, destination=[name]).conf()[name]["timezone"] == zone

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use chrono_tz::Tz;
-use petiole_settings::Reader;
+use petiole_settings::{Reader, time_zone};
 use serde_json::Value;
 
 use crate::entry::Entry;
@@ -51,26 +51,6 @@ impl BeatConfig {
             global_keyprefix: text(reader, "BROKER_GLOBAL_KEYPREFIX").map(|(_, prefix)| prefix).unwrap_or_default(),
         }
     }
-}
-
-/// The application's time zone: `TIMEZONE`; without it UTC, or the system's with `ENABLE_UTC=0`.
-pub fn time_zone(reader: &mut Reader) -> Tz {
-    let utc = reader.boolean(&["ENABLE_UTC", "CELERY_ENABLE_UTC"], true);
-    let Some((name, zone)) = reader.text(&["TIMEZONE", "CELERY_TIMEZONE"]) else {
-        return if utc { Tz::UTC } else { local_time_zone() };
-    };
-    zone.parse().unwrap_or_else(|_| {
-        reader.problem(&name, Some(&zone), "a name of the time zone database, such as Europe/Berlin");
-        Tz::UTC
-    })
-}
-
-fn local_time_zone() -> Tz {
-    let name = iana_time_zone::get_timezone().unwrap_or_default();
-    name.parse().unwrap_or_else(|_| {
-        tracing::warn!("beat: the system's time zone is not known, UTC is taken");
-        Tz::UTC
-    })
 }
 
 fn schedule(reader: &mut Reader) -> Vec<Entry> {

@@ -4,9 +4,9 @@ use std::fmt;
 
 use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveDateTime, NaiveTime, Timelike, Utc};
 use chrono_tz::Tz;
+use petiole_protocol::time_zone;
 
 use crate::schedule::ScheduleError;
-use crate::zone;
 
 /// The longest that any valid day can be away: a 29th of February on a given weekday, across a century without a leap day.
 const FARTHEST: Days = Days::new(366 * 41);
@@ -116,10 +116,10 @@ impl Crontab {
     /// is skipped is due as long after the skip as it was meant to be after the hour before it: all as in Celery. Unlike
     /// Celery's, the answer is always later than `after`.
     pub fn next_after(&self, after: DateTime<Utc>, zone: Tz) -> Option<DateTime<Utc>> {
-        let mut wall = zone::wall(after, zone);
+        let mut wall = time_zone::wall(after, zone);
         loop {
             wall = self.next_wall(wall)?;
-            let (first, second) = zone::instants(wall, zone);
+            let (first, second) = time_zone::instants(wall, zone);
             if let Some(next) = [first, second].into_iter().find(|next| *next > after) {
                 return Some(next);
             }

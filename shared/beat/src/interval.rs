@@ -4,9 +4,9 @@ use std::fmt;
 
 use chrono::{DateTime, NaiveDateTime, NaiveTime, TimeDelta, Timelike, Utc};
 use chrono_tz::Tz;
+use petiole_protocol::time_zone;
 
 use crate::schedule::ScheduleError;
-use crate::zone;
 
 /// The shortest interval.
 const SHORTEST: f64 = 0.001;
@@ -59,16 +59,16 @@ impl Interval {
 
     /// Rounds down what is one interval after `after`, never to `after` or before it.
     fn next_rounded(&self, after: DateTime<Utc>, zone: Tz) -> Option<DateTime<Utc>> {
-        let wall = zone::wall(after, zone);
+        let wall = time_zone::wall(after, zone);
         let end = after.checked_add_signed(self.every)?;
         if self.every >= TimeDelta::days(1) {
             // Whole days are counted on the calendar, however long they are.
             let end_wall = wall.checked_add_signed(self.every)?;
-            let (first, second) = zone::instants(self.rounded(end_wall), zone);
+            let (first, second) = time_zone::instants(self.rounded(end_wall), zone);
             let later = [first, second].into_iter().find(|time| *time > after);
-            return Some(later.unwrap_or_else(|| zone::instants(end_wall, zone).0));
+            return Some(later.unwrap_or_else(|| time_zone::instants(end_wall, zone).0));
         }
-        let mut found = self.occurrences(zone::wall(end, zone), zone);
+        let mut found = self.occurrences(time_zone::wall(end, zone), zone);
         let best = latest(&found, |time| time <= end).or_else(|| earliest(&found, |_| true))?;
         if best > after {
             return Some(best);
@@ -79,7 +79,7 @@ impl Interval {
         }
         // Clocks that are put back by less than the unit can round to before the start.
         let unit = if self.every >= TimeDelta::hours(1) { TimeDelta::hours(1) } else { TimeDelta::minutes(1) };
-        found.extend(self.occurrences(zone::wall(end, zone) + unit, zone));
+        found.extend(self.occurrences(time_zone::wall(end, zone) + unit, zone));
         found.extend(self.occurrences(wall + self.every, zone));
         latest(&found, |time| time > after && time <= end)
             .or_else(|| earliest(&found, |time| time > after))
@@ -87,7 +87,7 @@ impl Interval {
     }
 
     fn occurrences(&self, wall: NaiveDateTime, zone: Tz) -> Vec<DateTime<Utc>> {
-        let (first, second) = zone::instants(self.rounded(wall), zone);
+        let (first, second) = time_zone::instants(self.rounded(wall), zone);
         vec![first, second]
     }
 

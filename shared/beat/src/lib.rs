@@ -24,10 +24,9 @@ mod scheduler;
 mod service;
 mod source;
 mod store;
-mod zone;
 
 pub use chrono_tz::{TZ_VARIANTS, Tz};
-pub use config::{BeatConfig, time_zone as configured_time_zone};
+pub use config::BeatConfig;
 pub use crontab::Crontab;
 pub use entry::{Entry, Ran};
 pub use interval::Interval;

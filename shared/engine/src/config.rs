@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chrono_tz::Tz;
 use petiole_protocol::compression::Compression;
 use petiole_protocol::serializer::{ACCEPTABLE, ResultFormat, Serializer};
 use petiole_settings::Reader;
@@ -60,6 +61,13 @@ pub struct WorkerConfig {
     pub failure_expires: Option<Duration>,
     /// `RESULT_CHORD_EXPIRES`: of the counts and parts of chords.
     pub chord_expires: Duration,
+    /// `TIMEZONE`; without it UTC, or the system's with `ENABLE_UTC=0`. Times without an offset are of it.
+    pub time_zone: Tz,
+    /// `ENABLE_UTC`.
+    pub enable_utc: bool,
+    /// `WORKER_DEDUPLICATE_SUCCESSFUL_TASKS`: a late acknowledged message that comes again does not run when its SUCCESS is
+    /// stored.
+    pub deduplicate: bool,
     /// `TASK_DEFAULT_PRIORITY`: of calls whose task declares none.
     pub default_priority: Option<i64>,
     /// `RESULT_EXTENDED`.
@@ -153,6 +161,9 @@ impl WorkerConfig {
             chord_expires: with!(seconds, "RESULT_CHORD_EXPIRES", result_expires),
             default_priority: set(reader, "TASK_DEFAULT_PRIORITY")
                 .then(|| with!(number, "TASK_DEFAULT_PRIORITY", 0, 0..=255)),
+            time_zone: petiole_settings::time_zone(reader),
+            enable_utc: with!(boolean, "ENABLE_UTC", true),
+            deduplicate: with!(boolean, "WORKER_DEDUPLICATE_SUCCESSFUL_TASKS", false),
             result_extended: with!(boolean, "RESULT_EXTENDED", false),
             accept_content: accepted(reader, &names("ACCEPT_CONTENT")),
             task_serializer: named(reader, &names("TASK_SERIALIZER"), Serializer::from_name, SERIALIZERS)

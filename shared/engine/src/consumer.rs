@@ -13,6 +13,7 @@ use serde_json::json;
 use tracing::{error, info, warn};
 
 use crate::builtins::Unregistered;
+use crate::pace::Turn;
 use crate::request::{self, Request};
 use crate::settling::Unsettled;
 use crate::worker::Worker;
@@ -98,9 +99,10 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
         let exchange = consumer.exchange(unsettled.settlements(), &queues, room).await?;
         *pause = Duration::from_millis(50);
         drained = (drained || exchange.drained) && exchange.taken;
+        let turn = Turn::begin();
         for delivery in exchange.deliveries {
             worker.qos.hold();
-            receive(worker, delivery);
+            receive(worker, delivery, &turn);
         }
         unsettled.done(worker, exchange.settled);
     }
@@ -116,9 +118,9 @@ async fn restore_forgotten(worker: &Worker) -> Result<(), RedisError> {
     Ok(())
 }
 
-/// Takes one delivery: to the pool, to the timer, or away with it. What takes more than a look goes on beside: this is the
+/// Takes one delivery: to the pool, to the timer, or away with it. What takes more than a moment goes on beside: this is the
 /// task that settles.
-fn receive(worker: &Arc<Worker>, mut delivery: Delivery) {
+fn receive(worker: &Arc<Worker>, mut delivery: Delivery, turn: &Turn) {
     let read = match delivery.message.take() {
         Some(message) => Ok(*message),
         None => TaskMessage::read(delivery.text.as_bytes(), &worker.config.accept_content),
@@ -127,7 +129,7 @@ fn receive(worker: &Arc<Worker>, mut delivery: Delivery) {
         Ok(message) => message,
         Err(error) => return discard(worker, delivery, &error),
     };
-    let times = match request::times(&message) {
+    let times = match request::times(&message, worker.config.time_zone) {
         Ok(times) => times,
         Err(what) => return discard(worker, delivery, &DecodeError::shape(what)),
     };
@@ -150,7 +152,7 @@ fn receive(worker: &Arc<Worker>, mut delivery: Delivery) {
     }
     match request.eta {
         Some(eta) if eta > Utc::now() => crate::timer::schedule(worker, request),
-        _ => crate::trace::submit(worker, request),
+        _ => crate::trace::submit(worker, request, Some(turn)),
     }
 }
 

@@ -44,6 +44,7 @@ mod gossip;
 mod heartbeat;
 pub mod isolated;
 mod outcome;
+mod pace;
 mod pool;
 mod qos;
 mod rate_limit;

@@ -339,6 +339,28 @@ async fn record_revoked(worker: &Arc<Worker>, request: &Arc<Request>, reason: &s
     worker.acknowledge(request);
 }
 
+/// Is the SUCCESS of a message that comes again stored (`worker_deduplicate_successful_tasks`)? Then it has run to its end, and
+/// only its acknowledgement was lost.
+pub(crate) async fn has_succeeded_before(worker: &Arc<Worker>, request: &Arc<Request>) -> bool {
+    let backend = worker.client.backend();
+    match until_done("look for the result of a redelivered task", || backend.get(request.id())).await {
+        Ok(Some(meta)) if meta.state() == State::Success => {
+            info!(
+                task_id = request.id(),
+                "Task {}[{}] Task already completed successfully.",
+                request.message.shown_name(),
+                request.id()
+            );
+            true
+        }
+        Ok(_) => false,
+        Err(error) => {
+            warn!(task_id = request.id(), %error, "the result of a redelivered task cannot be read: it runs");
+            false
+        }
+    }
+}
+
 /// A late acknowledged message that comes again has taken its worker with it, or its worker lost the connection. After too
 /// many times it does not run any more: it becomes a dead letter, and who waits for it is told. The worker's other messages
 /// are not counted, for they were not begun.

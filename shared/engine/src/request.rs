@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use petiole_protocol::{TaskMessage, time};
 use petiole_redis::consumer::Delivery;
 use serde_json::{Value, json};
@@ -216,14 +217,14 @@ impl Request {
 /// Earliest start, and no start after.
 pub(crate) type Times = (Option<DateTime<Utc>>, Option<DateTime<Utc>>);
 
-/// Reads eta and expires of a message.
+/// Reads eta and expires of a message; without an offset they are of the application's time zone.
 ///
 /// # Errors
 /// The name and the text of the one that is no time.
-pub(crate) fn times(message: &TaskMessage) -> Result<Times, String> {
+pub(crate) fn times(message: &TaskMessage, zone: Tz) -> Result<Times, String> {
     let read = |name: &str, text: &Option<String>| match text {
         None => Ok(None),
-        Some(text) => match time::parse(text) {
+        Some(text) => match time::parse_in(text, zone) {
             Some(time) => Ok(Some(time)),
             None => Err(format!("{name} {text:?} is no ISO 8601 time")),
         },

@@ -31,7 +31,7 @@ pub(crate) fn schedule(worker: &Arc<Worker>, request: Arc<Request>) {
         worker.qos.end_waiting();
         if !worker.shutdown.begun() {
             request.enter(Phase::Reserved);
-            crate::trace::submit(&worker, request);
+            crate::trace::submit(&worker, request, None);
         }
     });
 }

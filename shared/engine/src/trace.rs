@@ -2,7 +2,9 @@
 
 use std::cell::RefCell;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
@@ -12,6 +14,7 @@ use serde_json::{Value, json};
 use tracing::Instrument;
 
 use crate::context::Context;
+use crate::pace::{Pace, Turn};
 use crate::request::{Cancel, Request};
 use crate::task::{Failure, Fault};
 use crate::worker::Worker;
@@ -45,16 +48,17 @@ pub(crate) fn watch_panics() {
     }));
 }
 
-/// Starts a request, or lets it wait for its rate limit and a slot.
-pub(crate) fn submit(worker: &Arc<Worker>, request: Arc<Request>) {
+/// Starts a request, or lets it wait for its rate limit and a slot. A quick task runs at once, when the caller is the consumer
+/// and has a turn for it.
+pub(crate) fn submit(worker: &Arc<Worker>, request: Arc<Request>, turn: Option<&Turn>) {
     let wait = if worker.config.disable_rate_limits { None } else { worker.rate_limits.wait(&request.message.task) };
     match wait {
-        None => enter(worker, request),
+        None => enter(worker, request, turn),
         Some(wait) => {
             let worker = worker.clone();
             tokio::spawn(async move {
                 tokio::select! {
-                    () = tokio::time::sleep(wait) => enter(&worker, request),
+                    () = tokio::time::sleep(wait) => enter(&worker, request, None),
                     // It goes back to its queue with all that have not begun.
                     () = worker.shutdown.wait_warm() => {}
                 }
@@ -63,9 +67,9 @@ pub(crate) fn submit(worker: &Arc<Worker>, request: Arc<Request>) {
     }
 }
 
-fn enter(worker: &Arc<Worker>, request: Arc<Request>) {
+fn enter(worker: &Arc<Worker>, request: Arc<Request>, turn: Option<&Turn>) {
     match (worker.pool.enter(request), &worker.autoscale) {
-        (Some(request), _) => start(worker, request),
+        (Some(request), _) => start(worker, request, turn),
         (None, Some(autoscale)) => autoscale.grow(worker),
         (None, None) => {}
     }
@@ -73,30 +77,56 @@ fn enter(worker: &Arc<Worker>, request: Arc<Request>) {
 
 /// Starts requests that have a slot.
 pub(crate) fn start_all(worker: &Arc<Worker>, requests: Vec<Arc<Request>>) {
-    requests.into_iter().for_each(|request| start(worker, request));
+    requests.into_iter().for_each(|request| start(worker, request, None));
 }
 
-fn start(worker: &Arc<Worker>, request: Arc<Request>) {
-    let worker = worker.clone();
+/// Runs a request, and in its slot those that wait in line.
+fn start(worker: &Arc<Worker>, request: Arc<Request>, turn: Option<&Turn>) {
+    let mut next = Some(request);
+    // The slot goes from one to the next without being free in between.
+    while let Some(request) = next {
+        let quick = worker.paces.of(&request.message.task).is_some_and(Pace::is_quick);
+        let mut run = Box::pin(run_in_slot(worker.clone(), request));
+        if !quick || turn.is_none_or(Turn::is_over) || !ends_at_once(&mut run) {
+            tokio::spawn(run_line(worker.clone(), run));
+            return;
+        }
+        next = worker.pool.leave();
+    }
+}
+
+/// A run, and what follows from it.
+type Run = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+fn run_in_slot(worker: Arc<Worker>, request: Arc<Request>) -> impl Future<Output = ()> + Send {
     let span = tracing::info_span!(
         "task",
         task_id = request.id(),
         task_name = request.message.task,
         request_id = request.message.custom.get("request_id").and_then(serde_json::Value::as_str),
     );
-    tokio::spawn(
-        async move {
-            let mut next = Some(request);
-            // The slot goes from one to the next without being free in between.
-            while let Some(request) = next {
-                execute(&worker, &request).await;
-                worker.ended(&request);
-                // At shutdown the line has been cleared: nobody is next.
-                next = worker.pool.leave();
-            }
-        }
-        .instrument(span),
-    );
+    async move {
+        execute(&worker, &request).await;
+        worker.ended(&request);
+    }
+    .instrument(span)
+}
+
+/// Does a run end in one step? Otherwise it is to be spawned: then it is looked at again, and woken by what it waits for.
+fn ends_at_once(run: &mut (impl Future<Output = ()> + Unpin)) -> bool {
+    let mut run = std::pin::pin!(tokio::task::unconstrained(run));
+    let step = || run.as_mut().poll(&mut std::task::Context::from_waker(Waker::noop()));
+    // A panic of the engine's own must not end the consumer; the task's are caught before.
+    std::panic::catch_unwind(AssertUnwindSafe(step)).is_ok_and(|step| step.is_ready())
+}
+
+/// Goes on with a run, and then in its slot with those that wait in line.
+async fn run_line(worker: Arc<Worker>, run: Run) {
+    run.await;
+    // At shutdown the line has been cleared: nobody is next.
+    while let Some(request) = worker.pool.leave() {
+        run_in_slot(worker.clone(), request).await;
+    }
 }
 
 async fn execute(worker: &Arc<Worker>, request: &Arc<Request>) {
@@ -112,8 +142,13 @@ async fn execute(worker: &Arc<Worker>, request: &Arc<Request>) {
     if !request.begin(since) {
         return;
     }
-    if request.acks_late && request.message.redelivered && crate::outcome::has_killed_workers(worker, request).await {
-        return;
+    if request.acks_late && request.message.redelivered {
+        if worker.config.deduplicate && crate::outcome::has_succeeded_before(worker, request).await {
+            return worker.acknowledge(request);
+        }
+        if crate::outcome::has_killed_workers(worker, request).await {
+            return;
+        }
     }
     if !request.acks_late {
         // Before the run. What the task ends with comes after it on the same way, so that it need not be confirmed; but while
@@ -144,6 +179,14 @@ async fn run(worker: &Arc<Worker>, request: &Arc<Request>, context: &Context) ->
     let message = &request.message;
     let task = request.task.run(message.args.clone(), message.kwargs.clone(), context.clone());
     let mut task = std::pin::pin!(AssertUnwindSafe(context.clone().scope(task)).catch_unwind());
+    let mut pace = worker.paces.of(&message.task);
+    let mut task = std::future::poll_fn(|step| {
+        let Some(pace) = pace.take() else { return task.as_mut().poll(step) };
+        let began = Instant::now();
+        let polled = task.as_mut().poll(step);
+        pace.record(began.elapsed(), polled.is_ready());
+        polled
+    });
     let never = Duration::from_secs(u32::MAX.into());
     let mut soft_limit = std::pin::pin!(tokio::time::sleep(soft.unwrap_or(never)));
     let mut hard_limit = std::pin::pin!(tokio::time::sleep(hard.unwrap_or(never)));

@@ -23,6 +23,7 @@ use crate::config::WorkerConfig;
 use crate::control::{Commands, Exchange};
 use crate::election::Elections;
 use crate::events::Events;
+use crate::pace::Paces;
 use crate::pool::Pool;
 use crate::qos::Qos;
 use crate::rate_limit::RateLimits;
@@ -47,6 +48,7 @@ pub(crate) struct Worker {
     pub(crate) events: Events,
     pub(crate) state: State,
     pub(crate) pool: Pool,
+    pub(crate) paces: Paces,
     /// None: the number of slots is fixed.
     pub(crate) autoscale: Option<Autoscale>,
     pub(crate) qos: Qos,
@@ -91,6 +93,7 @@ impl Worker {
             time_limits: Locked::default(),
             claims: Claims::new(client.broker().clone(), &owner),
             pool: Pool::new(slots),
+            paces: Paces::new(&tasks),
             qos: Qos::new(most * config.multiplier()),
             queues: Locked::new(config.consumed_queues()),
             queues_changed: Notify::new(),

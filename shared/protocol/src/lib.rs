@@ -14,6 +14,7 @@
 //! | [`pidbox`] | remote control: requests and replies | kombu.pidbox |
 //! | [`repr`] | Python's notation of values, for logs and monitors | celery.utils.saferepr |
 //! | [`time`] | eta and expires | celery.utils.iso8601 |
+//! | [`time_zone`] | clocks on the wall | celery.utils.time |
 
 pub mod chain;
 pub mod compression;
@@ -28,6 +29,7 @@ pub mod serializer;
 pub mod signature;
 mod task_reader;
 pub mod time;
+pub mod time_zone;
 
 pub use chain::Chain;
 pub use envelope::{Envelope, Properties};

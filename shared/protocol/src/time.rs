@@ -1,10 +1,18 @@
 //! Times on the wire: ISO 8601 as Python writes it (celery.utils.iso8601).
 
 use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, SecondsFormat, Utc};
+use chrono_tz::Tz;
 
-/// Reads a time. Without an offset it is UTC, Celery's default time zone. Offsets as `Z`, `+02:00`, `+0200`; seconds with
-/// or without a fraction; a date alone is its midnight.
+use crate::time_zone::instants;
+
+/// Reads a time. Without an offset it is UTC, Celery's default time zone.
 pub fn parse(text: &str) -> Option<DateTime<Utc>> {
+    parse_in(text, Tz::UTC)
+}
+
+/// Reads a time. Without an offset it is what the clocks of `zone` show. Offsets as `Z`, `+02:00`, `+0200`; seconds with
+/// or without a fraction; a date alone is its midnight.
+pub fn parse_in(text: &str, zone: Tz) -> Option<DateTime<Utc>> {
     let text = text.trim();
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
         return Some(time.with_timezone(&Utc));
@@ -16,10 +24,10 @@ pub fn parse(text: &str) -> Option<DateTime<Utc>> {
     }
     for format in ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M"] {
         if let Ok(time) = NaiveDateTime::parse_from_str(text, format) {
-            return Some(time.and_utc());
+            return Some(instants(time, zone).0);
         }
     }
-    Some(NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0)?.and_utc())
+    Some(instants(NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0)?, zone).0)
 }
 
 /// Writes a time as Python's `isoformat()` does for UTC: microseconds, `+00:00`.
@@ -53,6 +61,14 @@ mod tests {
         for text in ["", "soon", "2026-13-01T00:00:00", "1795489939"] {
             assert_eq!(parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_time_without_an_offset_is_the_zone_s() {
+        let berlin = |text| parse_in(text, Tz::Europe__Berlin).map(format);
+        assert_eq!(berlin("2026-07-01T12:00:00").as_deref(), Some("2026-07-01T10:00:00.000000+00:00"));
+        assert_eq!(berlin("2026-01-01").as_deref(), Some("2025-12-31T23:00:00.000000+00:00"));
+        assert_eq!(berlin("2026-07-01T12:00:00Z").as_deref(), Some("2026-07-01T12:00:00.000000+00:00"));
     }
 
     #[test]

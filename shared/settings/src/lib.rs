@@ -27,10 +27,12 @@ pub mod telemetry;
 pub mod url;
 
 mod settings;
+mod time_zone;
 
 pub use ai::AiSettings;
 pub use api::{ApiKey, ApiSettings, KeyScope};
 pub use log::{LogFormat, LogSettings};
 pub use reader::{Problem, Reader, SettingsError};
 pub use settings::{AppEnv, Role, Settings};
+pub use time_zone::time_zone;
 pub use url::redacted_url;

@@ -86,8 +86,9 @@ pub(super) fn settings(worker: &Worker) -> Value {
         "broker_transport_options": {
             "visibility_timeout": config.visibility_timeout.as_secs(), "global_keyprefix": config.global_keyprefix,
         },
-        "timezone": "UTC",
-        "enable_utc": true,
+        "timezone": config.time_zone.name(),
+        "enable_utc": config.enable_utc,
+        "worker_deduplicate_successful_tasks": config.deduplicate,
     });
     if let (Value::Object(all), Value::Object(own)) = (&mut all, own) {
         all.extend(own);

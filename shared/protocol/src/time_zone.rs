@@ -1,16 +1,16 @@
-//! Clocks on the wall: from an instant to what they show, and back.
+//! Clocks on the wall: from an instant to what they show, and back (celery.utils.time: make_aware, localize).
 
 use chrono::{DateTime, MappedLocalTime, NaiveDateTime, Offset, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 
 /// What a clock in `zone` shows.
-pub(crate) fn wall(instant: DateTime<Utc>, zone: Tz) -> NaiveDateTime {
+pub fn wall(instant: DateTime<Utc>, zone: Tz) -> NaiveDateTime {
     instant.with_timezone(&zone).naive_local()
 }
 
 /// The instants at which a clock shows this: twice the same, unless the hour is repeated. A time that is skipped is read by the
 /// clock that was not put forward yet.
-pub(crate) fn instants(wall: NaiveDateTime, zone: Tz) -> (DateTime<Utc>, DateTime<Utc>) {
+pub fn instants(wall: NaiveDateTime, zone: Tz) -> (DateTime<Utc>, DateTime<Utc>) {
     let quarter = TimeDelta::minutes(15);
     let mut before = wall;
     loop {
