@@ -127,3 +127,19 @@ def test_message_of_the_api_is_celerys(http, client, queue):
     assert message["properties"]["priority"] == 3
     assert f"req-{queue}" in json.dumps(message["headers"])
     client.broker.delete(f"{queue}\x06\x163")
+
+
+def test_infinity_passes_through_as_python_writes_it(client, python_worker):
+    # Python's JSON has three words more than JSON. They come in arguments, links, the rest of a chain, parts and bodies.
+    inf = float("inf")
+    add = lambda *args: client.sig("demo.add", *args)
+    theirs = lambda *args, **more: client.sig("demo.echo", *args, queue=python_worker, **more)
+    assert get(chain(add(1, 2), theirs([1, -inf], immutable=True), theirs())()) == [1, -inf]
+    assert get(chain(add(1, 2), chord([theirs(inf, immutable=True), add(1)], theirs()))()) == [inf, 4]
+    assert get(chord([add(1, 2), add(3, 4)])(theirs([inf], immutable=True))) == [inf]
+    linked = add(1, 2).apply_async(link=theirs([inf], immutable=True))
+    assert get(linked) == 3
+    wait_until(lambda: linked.children, "the link was sent", SOON)
+    assert get(linked.children[0]) == [inf]
+    # A Rust task takes it, if its parameter does.
+    assert "invalid number" in str(client.error_of(client.send("demo.echo", inf)))

@@ -104,7 +104,7 @@ def redelivered(task_id, task, *args, **headers):
 @pytest.mark.parametrize("deduplicate", ["1", "0"])
 def test_a_task_that_has_succeeded_runs_again_only_without_deduplication(stack, client, logs, deduplicate):
     settings = {"WORKER_DEDUPLICATE_SUCCESSFUL_TASKS": deduplicate, "TASK_ACKS_LATE": "1"}
-    with rust_worker(stack, client, logs, **settings) as (queue, name, _):
+    with rust_worker(stack, client, logs, "-l", "info", **settings) as (queue, name, _):
         result = client.send("demo.add", 1, 2, queue=queue)
         assert result.get(timeout=SOON) == 3
         client.broker.lpush(queue, redelivered(result.id, "demo.add", 1, 2))

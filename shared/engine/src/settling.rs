@@ -309,7 +309,10 @@ mod tests {
     fn taken(unsettled: &Unsettled) -> Vec<bool> {
         let writes = unsettled.settlements.iter().flat_map(|settlement| &settlement.writes);
         writes
-            .filter_map(|write| matches!(write, Write::Push(_)).then(|| matches!(write, Write::Push(p) if p.take)))
+            .filter_map(|write| match write {
+                Write::Push(push) => Some(push.take),
+                _ => None,
+            })
             .collect()
     }
 

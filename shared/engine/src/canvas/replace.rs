@@ -78,8 +78,8 @@ fn add(step: &mut Signature, option: &str, more: &[Signature]) {
     if more.is_empty() {
         return;
     }
-    let mut all: Vec<Value> = step.option_signatures(option).iter().map(|signature| to_value(signature)).collect();
-    all.extend(more.iter().map(|signature| to_value(signature)));
+    let mut all: Vec<Value> = step.option_signatures(option).iter().map(to_value).collect();
+    all.extend(more.iter().map(to_value));
     step.options.insert(option.to_owned(), Value::Array(all));
 }
 
