@@ -26,11 +26,11 @@ def beats(stack, client, tmp_path):
         pytest.skip("there is no program of ours to start")
     running = []
 
-    def start(schedule):
+    def start(schedule, *flags):
         log = tmp_path / f"beat-{len(running)}.log"
         with open(log, "wb") as output:
             process = subprocess.Popen(
-                [stack.worker_program(), "beat", "-l", "DEBUG", "-s", "unused"], stdin=subprocess.DEVNULL, stdout=output,
+                [stack.worker_program(), "beat", "-l", "DEBUG", "-s", "unused", *flags], stdin=subprocess.DEVNULL, stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "BROKER_URL": stack.broker_url, "RESULT_BACKEND": stack.backend_url, "LOG_FORMAT": "human",
                      "DATABASE_URL": "postgres://nobody@127.0.0.1:1/nothing", "BEAT_LOCK_TIMEOUT": "2",
@@ -59,6 +59,21 @@ def test_log_of_our_beat_reads_as_celerys(client, beats, queue):
                  "Scheduler: Sending due task tick (demo.add)", "demo.add sent. id->"):
         assert line in text, text
     client.broker.delete(queue)
+
+
+def test_a_beat_can_be_asked_whether_it_is_well(client, beats, queue):
+    node = f"celerybeat@e2e-{uuid.uuid4().hex[:8]}"
+    schedule = {"tick": {"task": "demo.add", "schedule": 3600.0, "args": [2, 3], "options": {"queue": queue}}}
+    process, log = beats(schedule, "--enable-remote-control", "-n", node)
+    inspect = client.app.control.inspect(timeout=2, destination=[node])
+    assert wait_until(inspect.ping, log) == {node: {"ok": "pong"}}
+    # Other commands are for workers: it does not stand among them.
+    assert inspect.stats() is None
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        assert inspect.ping() is None
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
 
 
 def test_our_beat_with_a_python_worker(client, events, beats, python_worker, name):

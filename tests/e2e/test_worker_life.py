@@ -1,10 +1,13 @@
 """What a worker keeps over a restart, its flags, elections, and the events of its own sending."""
+import base64
 import json
 import time
 import uuid
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from celery import chain
+from celery.utils.nodenames import worker_direct
 
 from rust_worker import rust_worker
 from test_bad_messages import EMBED, envelope
@@ -128,3 +131,40 @@ def test_a_time_without_an_offset_is_of_the_application_s_time_zone(stack, clien
         client.broker.lpush(queue, json.dumps(message))
         assert client.result(task_id).get(timeout=SOON) == 3
         assert client.app.control.inspect(timeout=SOON, destination=[name]).conf()[name]["timezone"] == zone
+
+
+def test_what_was_to_follow_a_task_that_has_succeeded_is_sent_when_it_was_not(stack, client, logs):
+    settings = {"WORKER_DEDUPLICATE_SUCCESSFUL_TASKS": "1", "TASK_ACKS_LATE": "1"}
+    with rust_worker(stack, client, logs, "-l", "info", **settings) as (queue, *_):
+        result, linked = client.send("demo.add", 1, 2, queue=queue), str(uuid.uuid4())
+        assert result.get(timeout=SOON) == 3
+        link = dict(client.sig("demo.add", 10, queue=queue, task_id=linked))
+        message = json.loads(redelivered(result.id, "demo.add", 1, 2))
+        body = [[1, 2], {}, {**EMBED, "callbacks": [link]}]
+        message["body"] = base64.b64encode(json.dumps(body).encode()).decode()
+        client.broker.lpush(queue, json.dumps(message))
+        assert client.result(linked).get(timeout=SOON) == 13
+
+
+def test_a_queue_of_one_worker_s_own(stack, client, logs):
+    with rust_worker(stack, client, logs, WORKER_DIRECT="1") as (queue, name, _):
+        direct = worker_direct(name)
+        assert client.send("demo.add", 1, 2, queue=direct).get(timeout=SOON) == 3
+        rows = client.app.control.inspect(timeout=SOON, destination=[name]).active_queues()[name]
+        told = {row["name"]: (row["exchange"]["name"], row["routing_key"]) for row in rows}
+        assert told == {queue: (queue, queue), direct.name: ("C.dq2", name)}
+
+
+@pytest.mark.parametrize("inherit", ["1", "0"])
+def test_the_priority_of_what_a_task_sends(stack, client, logs, queue, inherit):
+    with rust_worker(stack, client, logs, TASK_INHERIT_PARENT_PRIORITY=inherit) as (own, *_):
+        steps = [client.sig("demo.add", 1, 2, queue=own, priority=6), client.sig("demo.add", 3, queue=queue)]
+        link = client.sig("demo.add", 4, queue=queue, priority=3)
+        first = chain(*steps).apply_async(priority=6)
+        client.send("demo.add", 1, 2, queue=own, priority=6, link=link)
+        lists = {priority: queue + (f"\x06\x16{priority}" if priority else "") for priority in (0, 3, 6)}
+        found = lambda: {priority: client.broker.llen(key) for priority, key in lists.items()}
+        # A priority that is said wins.
+        expected = {0: 0, 3: 1, 6: 1} if inherit == "1" else {0: 1, 3: 1, 6: 0}
+        wait_until(lambda: found() == expected, lambda: f"{found()} are {expected}", SOON)
+    client.broker.delete(*lists.values())

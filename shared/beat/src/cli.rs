@@ -38,6 +38,15 @@ pub struct BeatArgs {
     /// Max seconds to sleep between schedule iterations.
     #[arg(long = "max-interval", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_interval: Option<u64>,
+    /// Answer `celery inspect ping`, so that beat can be health-checked.
+    #[arg(long = "enable-remote-control", overrides_with = "no_remote_control")]
+    remote_control: bool,
+    /// Do not answer `celery inspect ping`.
+    #[arg(long = "no-enable-remote-control")]
+    no_remote_control: bool,
+    /// Node name to answer remote control commands on. Defaults to celerybeat@%h.
+    #[arg(short = 'n', long = "hostname")]
+    hostname: Option<String>,
     /// Log level (DEBUG, INFO, WARNING, ERROR, CRITICAL).
     #[arg(short = 'l', long = "loglevel")]
     pub loglevel: Option<String>,
@@ -125,6 +134,8 @@ impl BeatArgs {
     /// Lays the flags over the settings.
     pub fn apply(&self, config: &mut BeatConfig) {
         config.max_interval = self.max_interval.map_or(config.max_interval, Duration::from_secs);
+        config.remote_control = (config.remote_control || self.remote_control) && !self.no_remote_control;
+        config.node = self.hostname.clone().or(config.node.take());
     }
 
     /// Says what starts, as Celery's beat does.

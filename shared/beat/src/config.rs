@@ -23,6 +23,13 @@ pub struct BeatConfig {
     /// `BEAT_KEY_PREFIX`: what the keys of lock and last runs begin with; beats of one prefix stand in for each other.
     /// Applications with schedules of their own on one Redis need one each. Petiole's own.
     pub key_prefix: String,
+    /// `BEAT_ENABLE_REMOTE_CONTROL`, `--enable-remote-control`: answer `celery inspect ping`.
+    pub remote_control: bool,
+    /// `BEAT_REMOTE_CONTROL_MAX_TICK_AGE`: a beat that has not looked at its schedule for so long does not answer; 0: it always
+    /// does. Without it twice `max_interval`, and at least a minute.
+    pub max_tick_age: Option<Duration>,
+    /// `--hostname`: the node name, `celerybeat@<host>` without it.
+    pub node: Option<String>,
     /// `BEAT_SCHEDULE`: entries as JSON.
     pub schedule: Vec<Entry>,
     /// `TASK_DEFAULT_QUEUE`.
@@ -46,6 +53,11 @@ impl BeatConfig {
             cron_starting_deadline: deadline.and_then(|deadline| TimeDelta::from_std(deadline).ok()),
             lock_timeout: seconds(reader, "BEAT_LOCK_TIMEOUT", 15).max(Duration::from_millis(500)),
             key_prefix: text(reader, "BEAT_KEY_PREFIX").map_or_else(|| "petiole:beat:".into(), |(_, prefix)| prefix),
+            remote_control: reader.boolean(&["BEAT_ENABLE_REMOTE_CONTROL", "CELERY_BEAT_ENABLE_REMOTE_CONTROL"], false),
+            max_tick_age: text(reader, "BEAT_REMOTE_CONTROL_MAX_TICK_AGE")
+                .is_some()
+                .then(|| seconds(reader, "BEAT_REMOTE_CONTROL_MAX_TICK_AGE", 0)),
+            node: None,
             schedule: schedule(reader),
             default_queue: text(reader, "TASK_DEFAULT_QUEUE").map_or_else(|| "celery".into(), |(_, queue)| queue),
             global_keyprefix: text(reader, "BROKER_GLOBAL_KEYPREFIX").map(|(_, prefix)| prefix).unwrap_or_default(),

@@ -19,6 +19,7 @@ mod entry;
 mod interval;
 mod message;
 pub mod options;
+mod remote_control;
 mod schedule;
 mod scheduler;
 mod service;

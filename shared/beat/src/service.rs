@@ -13,12 +13,15 @@ use tracing::{debug, info, warn};
 use crate::config::BeatConfig;
 use crate::entry::Entry;
 use crate::interval::humanize_seconds;
+use crate::remote_control::{Mailbox, Ticks};
 use crate::scheduler::{Halt, Scheduler};
 use crate::source::{Loaded, Source, Sources};
 use crate::store::{Lease, Store};
 
 /// How often a waiting beat looks at the lock, and how long one rests while Redis is away.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A beat that looks at its schedule often is not taken for a stalled one too soon (celery.beat: min_tick_age).
+const SHORTEST_TICK_AGE: Duration = Duration::from_secs(60);
 /// How long the end may take.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -68,6 +71,12 @@ impl Beat {
     pub async fn run(self, stop: impl Future<Output = ()>) {
         info!("beat: Starting...");
         debug!("beat: Ticking with max interval->{}", humanize_seconds(self.config.max_interval.as_secs_f64()));
+        let ticks = Ticks::new();
+        let remote_control = self.config.remote_control.then(|| {
+            let node = petiole_client::node_name(self.config.node.as_deref(), "celerybeat");
+            let max_age = self.config.max_tick_age.unwrap_or((2 * self.config.max_interval).max(SHORTEST_TICK_AGE));
+            tokio::spawn(Mailbox::new(self.client.clone(), node, ticks.clone(), max_age).listen())
+        });
         let store = Store::new(self.client, &self.config.key_prefix, self.config.lock_timeout);
         let sources = Arc::new(Sources::new(self.fixed, self.sources));
         let background = {
@@ -75,9 +84,9 @@ impl Beat {
             [tokio::spawn(async move { watching.watch().await }), tokio::spawn(async move { telling.tell().await })]
         };
         let loaded = sources.loaded();
-        Service { config: &self.config, store: &store, sources: &sources, loaded }.run(pin!(stop)).await;
+        Service { config: &self.config, store: &store, sources: &sources, loaded, ticks }.run(pin!(stop)).await;
         info!("beat: Shutting down...");
-        background.iter().for_each(tokio::task::JoinHandle::abort);
+        background.iter().chain(&remote_control).for_each(tokio::task::JoinHandle::abort);
         let _ = tokio::time::timeout(LAST_WORDS, sources.tell_now()).await;
     }
 }
@@ -87,6 +96,7 @@ struct Service<'a> {
     store: &'a Store,
     sources: &'a Sources,
     loaded: watch::Receiver<Loaded>,
+    ticks: Ticks,
 }
 
 impl Service<'_> {
@@ -95,6 +105,7 @@ impl Service<'_> {
         let mut waiting = false;
         let mut away = false;
         loop {
+            self.ticks.tick();
             let rest = match self.store.lease().await {
                 Ok(Lease::Held(token)) => {
                     if waiting {
@@ -149,6 +160,7 @@ impl Service<'_> {
         let mut afresh = true;
         let mut away = false;
         loop {
+            self.ticks.tick();
             let done = async {
                 if renewed.elapsed() >= renew_every {
                     match self.store.lease().await {

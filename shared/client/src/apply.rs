@@ -22,6 +22,7 @@ impl Client {
             now: Utc::now(),
             root_id: None,
             parent_id: None,
+            priority: None,
             defaults: &|_| None,
         };
         let mut plan = planner.plan(signature, &[], Map::new())?;

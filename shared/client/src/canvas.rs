@@ -76,6 +76,8 @@ pub struct Planner<'a> {
     pub root_id: Option<String>,
     /// The running task.
     pub parent_id: Option<String>,
+    /// The priority of calls that say none, for tasks that declare none.
+    pub priority: Option<i64>,
     /// What is declared for a task by its name.
     pub defaults: &'a (dyn Fn(&str) -> Option<SendDefaults> + Sync),
 }
@@ -257,7 +259,7 @@ impl Planner<'_> {
         message.properties.reply_to = text(&mut options, "reply_to");
         message.properties.correlation_id = text(&mut options, "correlation_id");
         message.properties.priority =
-            options.remove("priority").and_then(|v| v.as_i64()).or(declared.priority).unwrap_or(0);
+            options.remove("priority").and_then(|v| v.as_i64()).or(declared.priority).or(self.priority).unwrap_or(0);
         message.serializer = match text(&mut options, "serializer") {
             // Pickles are not written here: the sender's own serializer has to do.
             None => None,

@@ -7,7 +7,14 @@ use petiole_protocol::{Chain, Envelope, TaskMessage};
 use serde_json::{Value, json};
 
 fn planner() -> Planner<'static> {
-    Planner { default_queue: "wire", now: Utc::now(), root_id: None, parent_id: None, defaults: &|_| None }
+    Planner {
+        default_queue: "wire",
+        now: Utc::now(),
+        root_id: None,
+        parent_id: None,
+        priority: None,
+        defaults: &|_| None,
+    }
 }
 
 fn plan(signature: Signature, prefix: &[Value]) -> Plan {
@@ -181,7 +188,14 @@ fn immutable_signatures_take_no_prefix_and_an_empty_header_sends_its_body() {
     assert_eq!(sent(&immutable)[0].args, [json!(1), json!(2)]);
     let empty = plan(Signature::chord(&[], &Signature::new("wt.tsum", vec![])), &[]);
     assert_eq!(sent(&empty)[0].args, [json!([])]);
-    let planner = Planner { default_queue: "q", now: Utc::now(), root_id: None, parent_id: None, defaults: &|_| None };
+    let planner = Planner {
+        default_queue: "q",
+        now: Utc::now(),
+        root_id: None,
+        parent_id: None,
+        priority: None,
+        defaults: &|_| None,
+    };
     assert!(planner.plan(Signature::chain(&[]), &[], Map::new()).is_err());
 }
 

@@ -20,7 +20,7 @@ pub(crate) use replace::{add_to_chord, replace};
 
 use crate::context::Context;
 use crate::request::Request;
-use crate::worker::Worker;
+use crate::worker::{Parent, Worker};
 
 /// The messages of the callbacks and the next step of the chain, each with the result in front of its arguments.
 pub(crate) fn follow_ups(
@@ -47,13 +47,13 @@ pub(crate) fn follow_ups(
     };
     let mut plans = Vec::with_capacity(callbacks.len() + 1);
     for callback in callbacks {
-        plans.push(worker.plan(message.root(), &message.id, callback, prefix, Map::new())?);
+        plans.push(worker.plan(&Parent::of(message), callback, prefix, Map::new())?);
     }
     let next = embed.chain.split_next();
     if let Some((next, rest)) =
         next.map_err(|error| ClientError::invalid("chain", format!("the next step cannot be read: {error}")))?
     {
-        plans.push(worker.planning(message.root(), &message.id, |planner| planner.plan_next(next, prefix, rest))?);
+        plans.push(worker.planning(&Parent::of(message), |planner| planner.plan_next(next, prefix, rest))?);
     }
     let mut writes = Vec::new();
     for plan in plans {
@@ -109,6 +109,7 @@ pub(crate) async fn fail_elements(worker: &Arc<Worker>, elements: Vec<Signature>
                     index,
                     task_id,
                     root_id: task_id,
+                    priority: None,
                     state: State::Failure,
                     result: &result,
                     redelivered: false,

@@ -65,6 +65,11 @@ pub struct WorkerConfig {
     pub time_zone: Tz,
     /// `ENABLE_UTC`.
     pub enable_utc: bool,
+    /// `WORKER_DIRECT`: also consume a queue of this worker's own, `<node name>.dq2`.
+    pub direct: bool,
+    /// `TASK_INHERIT_PARENT_PRIORITY`: what a task sends has the priority of its own message, unless it or the task it calls
+    /// says otherwise.
+    pub inherit_parent_priority: bool,
     /// `WORKER_DEDUPLICATE_SUCCESSFUL_TASKS`: a late acknowledged message that comes again does not run when its SUCCESS is
     /// stored.
     pub deduplicate: bool,
@@ -163,6 +168,8 @@ impl WorkerConfig {
                 .then(|| with!(number, "TASK_DEFAULT_PRIORITY", 0, 0..=255)),
             time_zone: petiole_settings::time_zone(reader),
             enable_utc: with!(boolean, "ENABLE_UTC", true),
+            direct: with!(boolean, "WORKER_DIRECT", false),
+            inherit_parent_priority: with!(boolean, "TASK_INHERIT_PARENT_PRIORITY", false),
             deduplicate: with!(boolean, "WORKER_DEDUPLICATE_SUCCESSFUL_TASKS", false),
             result_extended: with!(boolean, "RESULT_EXTENDED", false),
             accept_content: accepted(reader, &names("ACCEPT_CONTENT")),
@@ -209,20 +216,26 @@ impl WorkerConfig {
 
     /// The queues to consume.
     pub fn consumed_queues(&self) -> Vec<String> {
-        if self.queues.is_empty() { vec![self.default_queue.clone()] } else { self.queues.clone() }
+        let mut queues = if self.queues.is_empty() { vec![self.default_queue.clone()] } else { self.queues.clone() };
+        if self.direct {
+            queues.push(direct_queue(&self.node_name()));
+        }
+        queues
     }
 
-    /// The node name: `celery@host`, or what `name` makes of it (celery.utils.nodenames: host_format).
+    /// The node name: `celery@host`, or what `name` makes of it.
     pub fn node_name(&self) -> String {
-        let host = gethostname::gethostname().to_string_lossy().into_owned();
-        let (short, domain) = host.split_once('.').unwrap_or((&host, ""));
-        let given = self.name.as_deref().unwrap_or("celery");
-        let (name, at) = given.split_once('@').unwrap_or((given, "%h"));
-        let format =
-            |text: &str| text.replace("%h", &host).replace("%n", short).replace("%d", domain).replace("%%", "%");
-        format!("{}@{}", if name.is_empty() { "celery".into() } else { format(name) }, format(at))
+        petiole_client::node_name(self.name.as_deref(), "celery")
     }
 }
+
+/// The queue of one worker's own (celery.utils.nodenames: worker_direct).
+pub(crate) fn direct_queue(node: &str) -> String {
+    format!("{node}.dq2")
+}
+
+/// The exchange to which such queues are bound, by their workers' names.
+pub(crate) const DIRECT_EXCHANGE: &str = "C.dq2";
 
 const SERIALIZERS: &str = "json, yaml or msgpack (pickle is only read, and only when ACCEPT_CONTENT says so)";
 const COMPRESSIONS: &str = "gzip, bzip2, lzma, zstd or brotli";
@@ -280,6 +293,8 @@ mod tests {
         assert_eq!((config.slots(), config.prefetch_multiplier), (7, 4));
         assert_eq!(config.consumed_queues(), ["celery"]);
         assert!(config.node_name().starts_with("w1@"));
+        let direct = WorkerConfig { direct: true, ..config };
+        assert_eq!(direct.consumed_queues(), ["celery".to_owned(), format!("{}.dq2", direct.node_name())]);
     }
 
     #[test]

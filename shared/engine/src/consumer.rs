@@ -61,7 +61,12 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
     loop {
         for queue in &queues {
             if !bound.contains(queue) {
-                worker.client.broker().bind_queue(queue).await?;
+                let broker = worker.client.broker();
+                broker.bind_queue(queue).await?;
+                let to = worker.exchange_of(queue);
+                if to.exchange != *queue {
+                    broker.bind(&to.exchange, &to.routing_key, &to.pattern(), queue).await?;
+                }
                 bound.push(queue.clone());
             }
         }

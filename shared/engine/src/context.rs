@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::request::Request;
 use crate::state::{Locked, lock};
 use crate::task::{Failure, Fault};
-use crate::worker::Worker;
+use crate::worker::{Parent, Worker};
 
 tokio::task_local! {
     static CONTEXT: Context;
@@ -113,7 +113,7 @@ impl Context {
     /// A signature that cannot be sent.
     pub async fn apply(&self, signature: Signature) -> Result<Handle, ClientError> {
         let (worker, message) = (&self.inner.worker, self.message());
-        let plan = worker.plan(message.root(), &message.id, signature, &[], Map::new())?;
+        let plan = worker.plan(&Parent::of(message), signature, &[], Map::new())?;
         worker.execute(&plan).await?;
         lock(&self.inner.children).push(plan.handle.tuple());
         Ok(plan.handle)

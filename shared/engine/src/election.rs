@@ -143,6 +143,7 @@ async fn send(worker: &Worker, action: Value) -> Result<(), Box<dyn std::error::
         now: Utc::now(),
         root_id: None,
         parent_id: None,
+        priority: None,
         defaults: &|_| None,
     };
     let plan = planner.plan(signature, &[], Map::new())?;

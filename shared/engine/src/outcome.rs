@@ -339,26 +339,38 @@ async fn record_revoked(worker: &Arc<Worker>, request: &Arc<Request>, reason: &s
     worker.acknowledge(request);
 }
 
-/// Is the SUCCESS of a message that comes again stored (`worker_deduplicate_successful_tasks`)? Then it has run to its end, and
-/// only its acknowledgement was lost.
+/// Settles a message that comes again when its SUCCESS is stored (`worker_deduplicate_successful_tasks`): it has run to its end,
+/// and only its acknowledgement was lost. What follows from it is sent, if the result does not tell that it was.
 pub(crate) async fn has_succeeded_before(worker: &Arc<Worker>, request: &Arc<Request>) -> bool {
     let backend = worker.client.backend();
-    match until_done("look for the result of a redelivered task", || backend.get(request.id())).await {
+    let meta = match until_done("look for the result of a redelivered task", || backend.get(request.id())).await {
         Ok(Some(meta)) if meta.state() == State::Success => {
-            info!(
-                task_id = request.id(),
-                "Task {}[{}] Task already completed successfully.",
-                request.message.shown_name(),
-                request.id()
-            );
-            true
+            let name = request.message.shown_name();
+            info!(task_id = request.id(), "Task {name}[{}] Task already completed successfully.", request.id());
+            meta
         }
-        Ok(_) => false,
+        Ok(_) => return false,
         Err(error) => {
             warn!(task_id = request.id(), %error, "the result of a redelivered task cannot be read: it runs");
-            false
+            return false;
+        }
+    };
+    let mut writes = vec![];
+    if meta.children.as_ref().is_none_or(Vec::is_empty) {
+        let context = Context::new(worker.clone(), request.clone());
+        writes = canvas::follow_ups(worker, request, &context, &meta.result).unwrap_or_else(|error| {
+            error!(task_id = request.id(), %error, "what follows from the task cannot be sent");
+            vec![dead_letter(worker, request, format!("what follows from it cannot be sent: {error}"), 0)]
+        });
+    }
+    match canvas::part_of(worker, &request.message, State::Success, &meta.result) {
+        None => worker.settle(request, writes),
+        Some(part) => {
+            writes.push(part);
+            canvas::settle_part(worker, request, writes);
         }
     }
+    true
 }
 
 /// A late acknowledged message that comes again has taken its worker with it, or its worker lost the connection. After too

@@ -144,7 +144,7 @@ async fn execute(worker: &Arc<Worker>, request: &Arc<Request>) {
     }
     if request.acks_late && request.message.redelivered {
         if worker.config.deduplicate && crate::outcome::has_succeeded_before(worker, request).await {
-            return worker.acknowledge(request);
+            return;
         }
         if crate::outcome::has_killed_workers(worker, request).await {
             return;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use petiole_client::canvas::SendDefaults;
 use petiole_client::{Client, ClientError, Plan, Planner};
-use petiole_protocol::{Map, Signature, TimeLimits};
+use petiole_protocol::{Map, Signature, TaskMessage, TimeLimits};
 use petiole_redis::claims::Claims;
 use petiole_redis::{Connector, RedisError};
 use serde::Serialize;
@@ -19,7 +19,7 @@ use tracing::warn;
 
 use crate::autoscale::Autoscale;
 use crate::clock::Clock;
-use crate::config::WorkerConfig;
+use crate::config::{WorkerConfig, direct_queue};
 use crate::control::{Commands, Exchange};
 use crate::election::Elections;
 use crate::events::Events;
@@ -68,6 +68,23 @@ pub(crate) struct Worker {
     exchanges: Locked<HashMap<String, Exchange>>,
 }
 
+/// The task that sends another.
+pub(crate) struct Parent<'a> {
+    /// The first task of the tree.
+    pub(crate) root_id: &'a str,
+    /// The task itself.
+    pub(crate) id: &'a str,
+    /// The priority of its message, where it is at hand.
+    pub(crate) priority: Option<i64>,
+}
+
+impl<'a> Parent<'a> {
+    /// The task of a message.
+    pub(crate) fn of(message: &'a TaskMessage) -> Self {
+        Self { root_id: message.root(), id: &message.id, priority: Some(message.properties.priority) }
+    }
+}
+
 /// The parts a worker is made of.
 pub(crate) struct Parts {
     pub(crate) config: WorkerConfig,
@@ -97,7 +114,11 @@ impl Worker {
             qos: Qos::new(most * config.multiplier()),
             queues: Locked::new(config.consumed_queues()),
             queues_changed: Notify::new(),
-            exchanges: Locked::default(),
+            exchanges: Locked::new(if config.direct {
+                HashMap::from([(direct_queue(&node), Exchange::direct(&node))])
+            } else {
+                HashMap::new()
+            }),
             shutdown: Shutdown::default(),
             state: State::default(),
             rate_limits: RateLimits::default(),
@@ -168,34 +189,35 @@ impl Worker {
         self.queues_changed.notified().await;
     }
 
-    /// Plans a signature that the task `request` sends.
+    /// Plans a signature that a task sends.
     pub(crate) fn plan(
         &self,
-        root_id: &str,
-        parent_id: &str,
+        parent: &Parent<'_>,
         signature: Signature,
         prefix: &[Value],
         extra: Map,
     ) -> Result<Plan, ClientError> {
-        self.planning(root_id, parent_id, |planner| planner.plan(signature, prefix, extra))
+        self.planning(parent, |planner| planner.plan(signature, prefix, extra))
     }
 
-    /// Plans what the task `parent_id` sends.
-    pub(crate) fn planning<T>(&self, root_id: &str, parent_id: &str, plan: impl FnOnce(Planner<'_>) -> T) -> T {
+    /// Plans what a task sends.
+    pub(crate) fn planning<T>(&self, parent: &Parent<'_>, plan: impl FnOnce(Planner<'_>) -> T) -> T {
         let defaults = |name: &str| {
             let options = self.tasks.get(name)?.options();
             Some(SendDefaults {
                 queue: options.queue,
-                priority: options.priority.or(self.config.default_priority),
+                priority: options.priority,
                 ignore_result: Some(options.ignore_result.unwrap_or(self.config.ignore_result)),
                 expires: options.expires,
             })
         };
+        let inherited = parent.priority.filter(|_| self.config.inherit_parent_priority);
         let planner = Planner {
             default_queue: &self.config.default_queue,
             now: Utc::now(),
-            root_id: Some(root_id.to_owned()),
-            parent_id: Some(parent_id.to_owned()),
+            root_id: Some(parent.root_id.to_owned()),
+            parent_id: Some(parent.id.to_owned()),
+            priority: inherited.or(self.config.default_priority),
             defaults: &defaults,
         };
         plan(planner)

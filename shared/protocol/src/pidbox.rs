@@ -89,6 +89,24 @@ impl Request {
         })
     }
 
+    /// Is it meant for this node?
+    ///
+    /// # Errors
+    /// A pattern or a matcher that cannot be used.
+    pub fn is_for(&self, node: &str) -> Result<bool, String> {
+        if !self.destination.is_empty() {
+            return Ok(self.destination.iter().any(|name| name == node));
+        }
+        let (Some(pattern), Some(matcher)) = (&self.pattern, &self.matcher) else { return Ok(true) };
+        let expression = match matcher.as_str() {
+            "glob" => format!("^{}$", glob_to_regex(pattern)),
+            "pcre" => format!("^(?:{pattern})"),
+            other => return Err(format!("matcher {other:?} is none of glob, pcre")),
+        };
+        let expression = regex::Regex::new(&expression).map_err(|error| format!("pattern {pattern:?}: {error}"))?;
+        Ok(expression.is_match(node))
+    }
+
     /// Writes a request. `expires` in seconds since the epoch, 0 for never.
     pub fn encode(&self, expires: f64, tag: String) -> Envelope {
         let destination = if self.destination.is_empty() { Value::Null } else { json!(self.destination) };
@@ -144,5 +162,40 @@ pub fn reply(reply: Reply, to: &ReplyTo, tag: String) -> Envelope {
         content_encoding: reply.serializer.content_encoding().to_owned(),
         headers,
         properties,
+    }
+}
+
+/// A shell pattern as Python's fnmatch reads it.
+fn glob_to_regex(pattern: &str) -> String {
+    let mut out = String::new();
+    let mut letters = pattern.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '*' => out.push_str(".*"),
+            '?' => out.push('.'),
+            '[' if letters.as_str().contains(']') => {
+                let class: String = letters.by_ref().take_while(|c| *c != ']').collect();
+                let class = class.strip_prefix('!').map_or(class.clone(), |rest| format!("^{rest}"));
+                out.push_str(&format!("[{}]", class.replace('\\', "\\\\")));
+            }
+            other => out.push_str(&regex::escape(&other.to_string())),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn patterns_as_fnmatch_reads_them() {
+        let matches = |pattern: &str, name: &str| {
+            regex::Regex::new(&format!("^{}$", glob_to_regex(pattern))).unwrap().is_match(name)
+        };
+        assert!(matches("w?@*", "w1@host.example"));
+        assert!(matches("w[12]@host", "w2@host") && !matches("w[!12]@host", "w2@host"));
+        assert!(!matches("w1", "w1@host") && matches("a.b", "a.b") && !matches("a.b", "axb"));
     }
 }

@@ -14,7 +14,7 @@ use tracing::warn;
 
 use super::{Failed, call_errbacks, fail_elements, failure_of};
 use crate::request::Request;
-use crate::worker::{Worker, until_done};
+use crate::worker::{Parent, Worker, until_done};
 
 /// So long a caller may take from sending a chord to waiting for it.
 const CALLERS_GET: Duration = Duration::from_millis(20);
@@ -29,6 +29,8 @@ pub(crate) struct Reported<'a> {
     pub(crate) task_id: &'a str,
     /// The root of its tree.
     pub(crate) root_id: &'a str,
+    /// The priority of its message, if it had one.
+    pub(crate) priority: Option<i64>,
     /// How it ended.
     pub(crate) state: State,
     /// Its result or exception map.
@@ -47,6 +49,7 @@ pub(crate) async fn chord_part(worker: &Arc<Worker>, message: &TaskMessage, stat
             index: message.group_index,
             task_id: &message.id,
             root_id: message.root(),
+            priority: Some(message.properties.priority),
             state,
             result,
             redelivered: message.redelivered,
@@ -85,6 +88,7 @@ pub(crate) fn settle_part(worker: &Arc<Worker>, request: &Arc<Request>, writes: 
             index: message.group_index,
             task_id: &message.id,
             root_id: message.root(),
+            priority: Some(message.properties.priority),
             state: State::Success,
             result: &Value::Null,
             redelivered: message.redelivered,
@@ -143,7 +147,8 @@ async fn complete(
     }
     let broken = match joined {
         Ok(results) => {
-            let planned = worker.plan(part.root_id, part.task_id, body.clone(), &[Value::Array(results)], Map::new());
+            let parent = Parent { root_id: part.root_id, id: part.task_id, priority: part.priority };
+            let planned = worker.plan(&parent, body.clone(), &[Value::Array(results)], Map::new());
             match planned {
                 Ok(plan) => {
                     let mut writes = vec![backend.chord_end(claim)];

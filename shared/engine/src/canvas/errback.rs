@@ -8,7 +8,7 @@ use tracing::{error, warn};
 
 use crate::context::Context;
 use crate::request::Request;
-use crate::worker::Worker;
+use crate::worker::{Parent, Worker};
 
 /// Calls errbacks. New style ones, which take request, exception and traceback, run here and at once; old style ones,
 /// which take the failed task's id, are sent as messages.
@@ -28,7 +28,7 @@ pub(crate) async fn call_errbacks(
     }
     let group = Signature::group(&sent.into_iter().cloned().collect::<Vec<_>>());
     let prefix = [Value::String(failed.id.clone())];
-    let planned = worker.plan(failed.root(), &failed.id, group, &prefix, Map::new());
+    let planned = worker.plan(&Parent::of(failed), group, &prefix, Map::new());
     let done = match planned {
         Ok(plan) => worker.execute(&plan).await,
         Err(error) => Err(error),

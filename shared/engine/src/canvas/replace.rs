@@ -6,7 +6,7 @@ use petiole_protocol::{Map, Signature, TaskException, TaskMessage, to_value};
 use serde_json::Value;
 
 use crate::task::Fault;
-use crate::worker::{Worker, until_done};
+use crate::worker::{Parent, Worker, until_done};
 
 /// Puts a signature in a running task's place.
 pub(crate) async fn replace(worker: &Worker, message: &TaskMessage, signature: Signature) -> Result<Handle, Fault> {
@@ -68,8 +68,7 @@ pub(crate) async fn replace(worker: &Worker, message: &TaskMessage, signature: S
         options.insert("ignore_result".into(), ignore.into());
     }
     whole.options.extend(options);
-    let plan =
-        worker.plan(message.root(), &message.id, whole, &[], Map::new()).map_err(|error| wrong(&error.to_string()))?;
+    let plan = worker.plan(&Parent::of(message), whole, &[], Map::new()).map_err(|error| wrong(&error.to_string()))?;
     worker.execute(&plan).await.map_err(|error| wrong(&error.to_string()))?;
     Ok(plan.handle)
 }
@@ -102,9 +101,8 @@ pub(crate) async fn add_to_chord(
     }
     let mut signature = signature;
     signature.options.extend(options);
-    let plan = worker
-        .plan(message.root(), &message.id, signature, &[], Map::new())
-        .map_err(|error| wrong(error.to_string()))?;
+    let plan =
+        worker.plan(&Parent::of(message), signature, &[], Map::new()).map_err(|error| wrong(error.to_string()))?;
     let backend = worker.client.backend();
     until_done("add to a chord", || backend.add_chord_member(group, 1))
         .await

@@ -89,6 +89,8 @@ pub(super) fn settings(worker: &Worker) -> Value {
         "timezone": config.time_zone.name(),
         "enable_utc": config.enable_utc,
         "worker_deduplicate_successful_tasks": config.deduplicate,
+        "worker_direct": config.direct,
+        "task_inherit_parent_priority": config.inherit_parent_priority,
     });
     if let (Value::Object(all), Value::Object(own)) = (&mut all, own) {
         all.extend(own);

@@ -91,7 +91,7 @@ fn mailbox(worker: &Worker) -> String {
 async fn handle(worker: &Arc<Worker>, request: Request) {
     worker.clock.forward();
     worker.clock.adjust(request.clock);
-    match is_meant(worker, &request) {
+    match request.is_for(&worker.node) {
         Ok(true) => {}
         Ok(false) => return,
         Err(why) => return error!("pidbox: {why}"),
@@ -117,40 +117,6 @@ async fn handle(worker: &Arc<Worker>, request: Request) {
     if let Err(error) = worker.client.broker().publish_direct(&envelope).await {
         error!(%error, method = request.method, "the reply cannot be sent");
     }
-}
-
-/// Is this worker addressed?
-fn is_meant(worker: &Worker, request: &Request) -> Result<bool, String> {
-    if !request.destination.is_empty() {
-        return Ok(request.destination.contains(&worker.node));
-    }
-    let (Some(pattern), Some(matcher)) = (&request.pattern, &request.matcher) else { return Ok(true) };
-    let expression = match matcher.as_str() {
-        "glob" => format!("^{}$", glob_to_regex(pattern)),
-        "pcre" => format!("^(?:{pattern})"),
-        other => return Err(format!("matcher {other:?} is none of glob, pcre")),
-    };
-    let expression = regex::Regex::new(&expression).map_err(|error| format!("pattern {pattern:?}: {error}"))?;
-    Ok(expression.is_match(&worker.node))
-}
-
-/// A shell pattern as Python's fnmatch reads it.
-fn glob_to_regex(pattern: &str) -> String {
-    let mut out = String::new();
-    let mut letters = pattern.chars();
-    while let Some(letter) = letters.next() {
-        match letter {
-            '*' => out.push_str(".*"),
-            '?' => out.push('.'),
-            '[' if letters.as_str().contains(']') => {
-                let class: String = letters.by_ref().take_while(|c| *c != ']').collect();
-                let class = class.strip_prefix('!').map_or(class.clone(), |rest| format!("^{rest}"));
-                out.push_str(&format!("[{}]", class.replace('\\', "\\\\")));
-            }
-            other => out.push_str(&regex::escape(&other.to_string())),
-        }
-    }
-    out
 }
 
 /// Runs a command, the application's own first. None: there is no reply.
@@ -249,21 +215,5 @@ pub(crate) fn texts(value: &Value) -> Vec<String> {
         Value::Array(items) => items.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect(),
         Value::String(one) => vec![one.clone()],
         _ => vec![],
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn patterns_as_fnmatch_reads_them() {
-        let matches = |pattern: &str, name: &str| {
-            regex::Regex::new(&format!("^{}$", glob_to_regex(pattern))).unwrap().is_match(name)
-        };
-        assert!(matches("w?@*", "w1@host.example"));
-        assert!(matches("w[12]@host", "w2@host") && !matches("w[!12]@host", "w2@host"));
-        assert!(!matches("w1", "w1@host") && matches("a.b", "a.b") && !matches("a.b", "axb"));
     }
 }

@@ -4,6 +4,7 @@ use petiole_protocol::Map;
 use serde_json::{Value, json};
 
 use super::{Refusal, ok, required};
+use crate::config::DIRECT_EXCHANGE;
 use crate::worker::Worker;
 
 /// The queues that are consumed, as kombu describes a queue.
@@ -47,8 +48,13 @@ impl Exchange {
         Self { exchange: queue.to_owned(), kind: "direct".to_owned(), routing_key: queue.to_owned() }
     }
 
+    /// That of a worker's own queue: one exchange for all of them, by the workers' names.
+    pub(crate) fn direct(node: &str) -> Self {
+        Self { exchange: DIRECT_EXCHANGE.to_owned(), kind: "direct".to_owned(), routing_key: node.to_owned() }
+    }
+
     /// The regular expression for the routing keys, as kombu writes it; none for a direct exchange.
-    fn pattern(&self) -> String {
+    pub(crate) fn pattern(&self) -> String {
         if self.kind != "topic" {
             return String::new();
         }
