@@ -164,7 +164,10 @@ impl App {
         worker.shutdown.listen()?;
         banner(&worker);
 
-        let mut background = vec![tokio::spawn(crate::heartbeat::keep_claims(worker.clone()))];
+        let mut background = vec![
+            tokio::spawn(crate::heartbeat::keep_claims(worker.clone())),
+            tokio::spawn(crate::timer::bring_back(worker.clone())),
+        ];
         if worker.config.enable_remote_control {
             background.push(tokio::spawn(crate::control::listen(worker.clone())));
         }

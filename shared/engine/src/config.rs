@@ -25,6 +25,9 @@ pub struct WorkerConfig {
     pub pool_restarts: bool,
     /// `WORKER_PREFETCH_MULTIPLIER`: 0 is without limit.
     pub prefetch_multiplier: usize,
+    /// `WORKER_ETA_TASK_LIMIT`: how many tasks with an eta a worker holds at most; further ones wait on Redis. None: 1,000. Celery
+    /// holds all of them, and with a limit fetches nothing more.
+    pub eta_task_limit: Option<usize>,
     /// `WORKER_DISABLE_PREFETCH`, `--disable-prefetch`: fetch one message a slot beside what runs. Celery fetches none.
     pub disable_prefetch: bool,
     /// `WORKER_SEND_TASK_EVENTS` (also `WORKER_SEND_EVENTS`), `-E`.
@@ -146,6 +149,8 @@ impl WorkerConfig {
             autoscale,
             pool_restarts: with!(boolean, "WORKER_POOL_RESTARTS", false),
             prefetch_multiplier: with!(number, "WORKER_PREFETCH_MULTIPLIER", 4, 0..=1_000_000),
+            eta_task_limit: set(reader, "WORKER_ETA_TASK_LIMIT")
+                .then(|| with!(number, "WORKER_ETA_TASK_LIMIT", 0, 0..=1_000_000)),
             disable_prefetch: with!(boolean, "WORKER_DISABLE_PREFETCH", false),
             send_task_events: with!(boolean, "WORKER_SEND_TASK_EVENTS", events),
             acks_late: with!(boolean, "TASK_ACKS_LATE", false),
@@ -309,7 +314,9 @@ mod tests {
             ("RESULT_FAILURE_EXPIRES", "5"),
             ("RESULT_CHORD_EXPIRES", "7"),
             ("TASK_DEFAULT_PRIORITY", "3"),
+            ("WORKER_ETA_TASK_LIMIT", "20"),
         ]);
+        assert_eq!((plain.eta_task_limit, narrow.eta_task_limit), (None, Some(20)));
         assert_eq!((narrow.acks_on_timeout, narrow.acks_on_failure), (Some(false), Some(true)));
         assert_eq!(narrow.failure_expires, Some(Duration::from_secs(5)));
         assert_eq!((narrow.chord_expires, narrow.default_priority), (Duration::from_secs(7), Some(3)));

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::Utc;
 use petiole_protocol::{DecodeError, Embed, Envelope, TaskException, TaskMessage, serializer};
 use petiole_redis::RedisError;
 use petiole_redis::consumer::{Consumer, Delivery};
@@ -50,7 +49,10 @@ pub(crate) async fn consume(worker: Arc<Worker>, mut unsettled: Unsettled) {
 async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut Duration) -> Result<(), RedisError> {
     let mut consumer = Consumer::connect(worker.client.broker(), worker.client.backend(), &worker.owner).await?;
     let mut bound: Vec<String> = Vec::new();
-    worker.claims.keep_alive(crate::heartbeat::CLAIM).await?;
+    let held: Vec<String> = crate::heartbeat::held(worker).into_iter().collect();
+    // Redis may have been away for longer than the visibility timeout: others must not take these for forgotten.
+    worker.claims.renew(&held).await?;
+    crate::heartbeat::keep_alive(worker).await?;
     restore_forgotten(worker).await?;
     info!("Connected to {}", petiole_redis::redacted(worker.connector.url()));
     worker.settling.connected(true);
@@ -107,7 +109,7 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
         let turn = Turn::begin();
         for delivery in exchange.deliveries {
             worker.qos.hold();
-            receive(worker, delivery, &turn);
+            receive(worker, delivery, Some(&turn));
         }
         unsettled.done(worker, exchange.settled);
     }
@@ -125,7 +127,7 @@ async fn restore_forgotten(worker: &Worker) -> Result<(), RedisError> {
 
 /// Takes one delivery: to the pool, to the timer, or away with it. What takes more than a moment goes on beside: this is the
 /// task that settles.
-fn receive(worker: &Arc<Worker>, mut delivery: Delivery, turn: &Turn) {
+pub(crate) fn receive(worker: &Arc<Worker>, mut delivery: Delivery, turn: Option<&Turn>) {
     let read = match delivery.message.take() {
         Some(message) => Ok(*message),
         None => TaskMessage::read(delivery.text.as_bytes(), &worker.config.accept_content),
@@ -144,20 +146,26 @@ fn receive(worker: &Arc<Worker>, mut delivery: Delivery, turn: &Turn) {
     };
     let acks_late = task.options().acks_late.unwrap_or(worker.config.acks_late);
     let request = Arc::new(Request::new(message, delivery, task, times, acks_late, sequence));
-    if worker.state.is_revoked(&request) || request.is_expired(Utc::now()) {
+    let now = worker.timer.now();
+    if worker.state.is_revoked(&request) || request.is_expired(now) {
         return conclude(worker, request, |worker, request| async move {
             crate::outcome::revoked(&worker, &request).await;
         });
     }
-    worker.state.accept(&request);
+    let eta = request.eta.filter(|eta| *eta > now);
+    let elsewhere = eta.filter(|_| crate::timer::is_full(worker));
     let message = &request.message;
-    info!(task_id = request.id(), "Task {}[{}] received", message.shown_name(), request.id());
+    if elsewhere.is_none() {
+        worker.state.accept(&request);
+        info!(task_id = request.id(), "Task {}[{}] received", message.shown_name(), request.id());
+    }
     if worker.wants_event(&request) {
         worker.task_event(&request, "task-received", Received::of(message));
     }
-    match request.eta {
-        Some(eta) if eta > Utc::now() => crate::timer::schedule(worker, request),
-        _ => crate::trace::submit(worker, request, Some(turn)),
+    match (elsewhere, eta) {
+        (Some(eta), _) => crate::timer::put_away(worker, request, eta),
+        (None, Some(_)) => crate::timer::schedule(worker, request),
+        (None, None) => crate::trace::submit(worker, request, turn),
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
@@ -12,9 +13,11 @@ use crate::request::Request;
 use crate::worker::Worker;
 
 /// How long a silent worker's claims hold.
-pub(crate) const CLAIM: Duration = Duration::from_secs(15);
+const CLAIM: Duration = Duration::from_secs(15);
 /// How often claims are renewed, and the dead looked for.
 const ROUND: Duration = Duration::from_secs(5);
+/// Silence of all workers for so many rounds is Redis' own.
+const SILENT_ROUNDS: f64 = 1.5;
 
 /// The fields of `worker-online`, `-heartbeat` and `-offline`.
 pub(crate) fn fields(worker: &Worker) -> Value {
@@ -45,26 +48,41 @@ pub(crate) async fn beat(worker: Arc<Worker>) {
     }
 }
 
+/// A short visibility timeout needs short rounds: what is held must never look forgotten.
+fn round(worker: &Worker) -> Duration {
+    ROUND.min(worker.config.visibility_timeout / 4)
+}
+
+/// Says that this worker lives, and takes the time from Redis. Gives the workers that do not; what this one has lost when it
+/// was taken for dead, it gives up.
+pub(crate) async fn keep_alive(worker: &Worker) -> Result<Vec<String>, petiole_redis::RedisError> {
+    let asked = Utc::now();
+    let alive = worker.claims.keep_alive(CLAIM, round(worker).mul_f64(SILENT_ROUNDS)).await?;
+    if let Some(now) = DateTime::from_timestamp_micros(alive.now) {
+        worker.timer.set(now, asked, Utc::now());
+    }
+    if alive.lapsed {
+        give_up_lost(worker).await?;
+    }
+    Ok(alive.dead)
+}
+
 /// Keeps the claims of this worker, and gives back the messages of those who are dead.
 pub(crate) async fn keep_claims(worker: Arc<Worker>) {
     let visibility = worker.config.visibility_timeout;
-    // A short timeout needs short rounds: what is held must never look forgotten.
-    let mut ticks = tokio::time::interval(ROUND.min(visibility / 4));
+    let mut ticks = tokio::time::interval(round(&worker));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut renewed, mut scanned) = (tokio::time::Instant::now(), None::<tokio::time::Instant>);
     loop {
         ticks.tick().await;
         let claims = &worker.claims;
         let round = async {
-            let alive = claims.keep_alive(CLAIM).await?;
-            if alive.lapsed {
-                give_up_lost(&worker).await?;
-            }
+            let dead = keep_alive(&worker).await?;
             if renewed.elapsed() >= (visibility / 4).min(Duration::from_secs(60)) {
                 claims.renew(&held(&worker).into_iter().collect::<Vec<_>>()).await?;
                 renewed = tokio::time::Instant::now();
             }
-            let mut restored = claims.restore_dead(&alive.dead).await?;
+            let mut restored = claims.restore_dead(&dead).await?;
             // kombu scans every 100 s; never rarer than a quarter of the timeout.
             if scanned.is_none_or(|at| at.elapsed() >= (visibility / 4).min(Duration::from_secs(100))) {
                 restored += claims.restore_visible(visibility).await?;

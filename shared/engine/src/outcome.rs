@@ -221,7 +221,7 @@ async fn retried(worker: &Arc<Worker>, request: &Arc<Request>, context: &Context
         return failed(worker, request, context, &failure).await;
     }
     let delay = match retry.when {
-        Some(RetryAt::At(eta)) => (eta - Utc::now()).num_milliseconds().max(0) as f64 / 1000.0,
+        Some(RetryAt::At(eta)) => (eta - worker.timer.now()).num_milliseconds().max(0) as f64 / 1000.0,
         Some(RetryAt::In(seconds)) => seconds.max(0.0),
         None => options.default_retry_delay.unwrap_or(RETRY_DELAY),
     };
@@ -263,7 +263,7 @@ fn again(worker: &Worker, request: &Request, retry: &Retry, delay: f64) -> Resul
     again.redelivered = false;
     again.eta = if delay > 0.0 {
         let delay = chrono::Duration::try_milliseconds((delay * 1000.0) as i64);
-        let eta = delay.and_then(|delay| Utc::now().checked_add_signed(delay));
+        let eta = delay.and_then(|delay| worker.timer.now().checked_add_signed(delay));
         let eta = eta.ok_or_else(|| ClientError::invalid("countdown", "out of range"))?;
         Some(time::format(eta))
     } else {

@@ -76,6 +76,11 @@ impl Qos {
         self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// How many messages wait for their eta.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
     /// Waits until there may be more room.
     pub(crate) async fn changed(&self) {
         self.changed.notified().await;

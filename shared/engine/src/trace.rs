@@ -134,7 +134,7 @@ async fn execute(worker: &Arc<Worker>, request: &Arc<Request>) {
         return;
     }
     // Much may have happened while it waited.
-    if worker.state.is_revoked(request) || request.is_expired(Utc::now()) {
+    if worker.state.is_revoked(request) || request.is_expired(worker.timer.now()) {
         return crate::outcome::revoked(worker, request).await;
     }
     let (began, since) = (Instant::now(), time::epoch(Utc::now()));

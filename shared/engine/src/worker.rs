@@ -5,7 +5,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::Utc;
 use petiole_client::canvas::SendDefaults;
 use petiole_client::{Client, ClientError, Plan, Planner};
 use petiole_protocol::{Map, Signature, TaskMessage, TimeLimits};
@@ -32,6 +31,7 @@ use crate::settling::Settling;
 use crate::shutdown::Shutdown;
 use crate::state::{Locked, State, lock};
 use crate::task::Task;
+use crate::timer::Timer;
 
 /// A running worker.
 pub(crate) struct Worker {
@@ -57,6 +57,7 @@ pub(crate) struct Worker {
     /// Commands of the application's own.
     pub(crate) commands: Commands,
     pub(crate) shutdown: Shutdown,
+    pub(crate) timer: Timer,
     pub(crate) settling: Settling,
     /// Conclusions that are drawn while their slot runs the next task.
     pub(crate) concluding: TaskTracker,
@@ -120,6 +121,7 @@ impl Worker {
                 HashMap::new()
             }),
             shutdown: Shutdown::default(),
+            timer: Timer::default(),
             state: State::default(),
             rate_limits: RateLimits::default(),
             elections: Elections::default(),
@@ -214,7 +216,7 @@ impl Worker {
         let inherited = parent.priority.filter(|_| self.config.inherit_parent_priority);
         let planner = Planner {
             default_queue: &self.config.default_queue,
-            now: Utc::now(),
+            now: self.timer.now(),
             root_id: Some(parent.root_id.to_owned()),
             parent_id: Some(parent.id.to_owned()),
             priority: inherited.or(self.config.default_priority),

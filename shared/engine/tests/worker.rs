@@ -461,3 +461,61 @@ async fn what_cannot_be_read_is_kept_as_a_dead_letter() {
     assert!(broker.delete_dead(&dead[0].id).await.unwrap() && !broker.delete_dead(&dead[0].id).await.unwrap());
     stand.stop().await;
 }
+
+#[tokio::test]
+async fn etas_beyond_the_limit_wait_on_redis_are_shown_and_run_at_their_time() {
+    let stand = Stand::new(&[("WORKER_ETA_TASK_LIMIT", "2")]).await;
+    let began = std::time::Instant::now();
+    let mut ids = vec![];
+    for n in 0..5 {
+        ids.push(stand.send("t.add", json!([n, 1]), |task| task.countdown = Some(2.0)).await);
+    }
+    let broker = stand.client.broker();
+    for _ in 0..100 {
+        if broker.waiting_count().await.unwrap() == 3 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!((stand.rest().await, broker.waiting_count().await.unwrap()), ((0, 2), 3));
+    let shown = stand.inspect("scheduled", json!({})).await;
+    let shown: Vec<&str> = shown.as_array().unwrap().iter().map(|row| row["request"]["id"].as_str().unwrap()).collect();
+    assert_eq!((shown.len(), ids.iter().all(|id| shown.contains(&id.as_str()))), (5, true), "{shown:?}");
+    let found = stand.inspect("query_task", json!({"ids": ids})).await;
+    assert!(ids.iter().all(|id| found[id][0] == json!("scheduled")), "{found}");
+    for (n, id) in ids.iter().enumerate() {
+        assert_eq!(stand.result(id).await.result, json!(n + 1));
+    }
+    assert!(began.elapsed() >= Duration::from_millis(1990), "too early: {:?}", began.elapsed());
+    stand.drained().await;
+    assert_eq!(broker.waiting_count().await.unwrap(), 0);
+    assert_eq!(stand.inspect("stats", json!({})).await["total"], json!({"t.add": 5}));
+    stand.stop().await;
+}
+
+#[tokio::test]
+async fn a_revoked_task_that_waits_on_redis_ends_at_once() {
+    let stand = Stand::new(&[("WORKER_ETA_TASK_LIMIT", "0")]).await;
+    let far = |task: &mut TaskSend| task.countdown = Some(36_000.0);
+    let (revoked, kept) =
+        (stand.send("t.add", json!([1, 2]), far).await, stand.send("t.add", json!([1, 2]), far).await);
+    for _ in 0..100 {
+        if stand.client.broker().waiting_count().await.unwrap() == 2 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(stand.rest().await, (0, 0));
+    stand.client.revoke(std::slice::from_ref(&revoked), false, None).await.unwrap();
+    assert_eq!(stand.result(&revoked).await.status, "REVOKED");
+    for _ in 0..100 {
+        if stand.client.broker().waiting_count().await.unwrap() == 1 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let left = stand.client.broker().waiting(0, 9).await.unwrap();
+    assert!(left.len() == 1 && left[0].text.contains(&kept), "{left:?}");
+    stand.drained().await;
+    stand.stop().await;
+}

@@ -6,9 +6,9 @@ use futures::StreamExt;
 use petiole_protocol::TaskMeta;
 use petiole_protocol::serializer::{ResultFormat, decode_result};
 use redis::AsyncCommands;
-use redis::aio::ConnectionManager;
 use serde_json::{Value, json};
 
+use crate::commands::Commands;
 use crate::connection::Connector;
 use crate::error::RedisError;
 use crate::settle::Write;
@@ -16,7 +16,7 @@ use crate::settle::Write;
 /// The result backend, on a shared connection.
 #[derive(Clone)]
 pub struct Backend {
-    connection: ConnectionManager,
+    connection: Commands,
     connector: Connector,
     format: ResultFormat,
 }
@@ -52,7 +52,7 @@ impl Backend {
     }
 
     /// The shared connection.
-    pub fn connection(&self) -> ConnectionManager {
+    pub fn connection(&self) -> Commands {
         self.connection.clone()
     }
 

@@ -1,10 +1,10 @@
 //! Publishing, acknowledging and giving back (kombu.transport.redis: Channel, QoS).
 
 use petiole_protocol::Envelope;
-use redis::aio::ConnectionManager;
 use redis::{AsyncCommands, Pipeline, pipe};
 use serde_json::Value;
 
+use crate::commands::Commands;
 use crate::connection::Connector;
 use crate::error::RedisError;
 use crate::keys::{Keys, binding_member};
@@ -13,7 +13,7 @@ use crate::scripts;
 /// The commands of a broker, on a shared connection.
 #[derive(Clone)]
 pub struct Broker {
-    connection: ConnectionManager,
+    connection: Commands,
     connector: Connector,
 }
 
@@ -57,7 +57,7 @@ impl Broker {
     }
 
     /// The shared connection.
-    pub fn connection(&self) -> ConnectionManager {
+    pub fn connection(&self) -> Commands {
         self.connection.clone()
     }
 
@@ -97,21 +97,34 @@ impl Broker {
         self.run(&pipe).await
     }
 
-    /// Gives messages back, marked as redelivered. For [`Side::Next`] the last one given is served first.
-    /// Gives how many were still there to be given back.
+    /// Gives messages that `owner` holds back, marked as redelivered. For [`Side::Next`] the last one given is served first.
+    /// Gives how many were still its own to be given back.
     ///
     /// # Errors
     /// Redis is away: to be called again.
     pub async fn give_back(&self, owner: &str, side: Side, messages: &[GiveBack]) -> Result<usize, RedisError> {
+        self.give_back_if(owner, side, messages, None).await
+    }
+
+    /// The same; with a time, in seconds since the epoch, for what was delivered or renewed no later, whoever holds it.
+    pub(crate) async fn give_back_if(
+        &self,
+        owner: &str,
+        side: Side,
+        messages: &[GiveBack],
+        no_later: Option<f64>,
+    ) -> Result<usize, RedisError> {
         if messages.is_empty() {
             return Ok(0);
         }
         let mut call = scripts::RESTORE.prepare_invoke();
         call.key(self.keys().unacked()).key(self.keys().unacked_index()).key(self.keys().held(owner));
+        call.key(self.keys().owners());
         call.arg(match side {
             Side::Next => "RPUSH",
             Side::Last => "LPUSH",
         });
+        call.arg(no_later.map(|time| format!("{time:.6}")).unwrap_or_default());
         for message in messages {
             let (text, priority) = redelivered(&message.text);
             call.key(self.keys().list(&message.queue, priority)).arg(&message.tag).arg(text);

@@ -6,17 +6,19 @@
 
 use std::time::Duration;
 
-use redis::aio::ConnectionManager;
-use redis::{AsyncCommands, cmd, pipe};
+use redis::{AsyncCommands, cmd};
 use serde_json::Value;
 
 use crate::broker::{Broker, GiveBack, Side};
+use crate::commands::Commands;
 use crate::error::RedisError;
 use crate::keys::Keys;
 use crate::scripts;
 
 /// A scan that takes longer than this has died.
 const SCAN_LOCK: Duration = Duration::from_secs(300);
+/// After Redis was away nobody is judged for so long: a worker that lives is back by then, and has renewed its claims.
+const GRACE: Duration = Duration::from_secs(6);
 /// How many messages one scan gives back at most.
 const SCAN_LIMIT: isize = 1000;
 
@@ -32,8 +34,10 @@ pub struct Claims {
 pub struct Alive {
     /// It had been silent for too long: others may have taken its messages.
     pub lapsed: bool,
-    /// Workers that are silent for too long.
+    /// Workers that are silent for too long, while others were heard: when Redis was away nobody was, and it is begun anew.
     pub dead: Vec<String>,
+    /// Redis' clock, in microseconds since the epoch.
+    pub now: i64,
 }
 
 impl Claims {
@@ -42,22 +46,25 @@ impl Claims {
         Self { broker, owner: owner.to_owned() }
     }
 
-    fn parts(&self) -> (ConnectionManager, &Keys) {
+    fn parts(&self) -> (Commands, &Keys) {
         (self.broker.connection(), self.broker.keys())
     }
 
-    /// Says that the worker lives for another `ttl`, by Redis' clock.
+    /// Says that the worker lives for another `ttl`, by Redis' clock. When no worker at all was heard for `silence`, Redis was
+    /// away, and every claim holds for another `ttl`. To be called at least twice in that time.
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn keep_alive(&self, ttl: Duration) -> Result<Alive, RedisError> {
+    pub async fn keep_alive(&self, ttl: Duration, silence: Duration) -> Result<Alive, RedisError> {
         let (mut connection, keys) = self.parts();
         let mut call = scripts::ALIVE.key(keys.owners());
-        call.arg(&self.owner).arg(ttl.as_millis() as u64);
-        let mut answer: Vec<String> = call.invoke_async(&mut connection).await?;
+        call.key(keys.heard()).key(keys.unjudged());
+        call.arg(&self.owner).arg(ttl.as_millis() as u64).arg(silence.as_millis() as u64);
+        let mut answer: Vec<String> = call.arg(GRACE.as_millis() as u64).invoke_async(&mut connection).await?;
         let lapsed = answer.first().is_some_and(|lapsed| lapsed == "1");
-        answer.drain(..answer.len().min(1));
-        Ok(Alive { lapsed, dead: answer })
+        let now = answer.get(1).and_then(|now| now.parse().ok()).unwrap_or_default();
+        answer.drain(..answer.len().min(2));
+        Ok(Alive { lapsed, dead: answer, now })
     }
 
     /// Which of these messages are no longer this worker's.
@@ -102,11 +109,8 @@ impl Claims {
     /// Redis is away.
     pub async fn leave(&self) -> Result<(), RedisError> {
         let (mut connection, keys) = self.parts();
-        let left: u64 = connection.scard(keys.held(&self.owner)).await?;
-        if left == 0 {
-            connection.zrem::<_, _, ()>(keys.owners(), &self.owner).await?;
-        }
-        Ok(())
+        let mut bury = scripts::BURY.key(keys.owners());
+        Ok(bury.key(keys.held(&self.owner)).arg(&self.owner).invoke_async(&mut connection).await?)
     }
 
     /// Tags that are this worker's by the books, but not among `known`: fetched, and the answer was lost on the way.
@@ -119,11 +123,16 @@ impl Claims {
         Ok(held.into_iter().filter(|tag| !known.contains(tag)).collect())
     }
 
-    /// Gives messages back by their tags, whoever held them. Gives how many were there.
+    /// Gives messages that `holder` has back by their tags. Gives how many it still had.
     ///
     /// # Errors
     /// Redis is away.
     pub async fn restore(&self, holder: &str, tags: &[String]) -> Result<usize, RedisError> {
+        self.restore_if(holder, tags, None).await
+    }
+
+    /// The same; with a time, for what was delivered or renewed no later, whoever has it.
+    async fn restore_if(&self, holder: &str, tags: &[String], no_later: Option<f64>) -> Result<usize, RedisError> {
         if tags.is_empty() {
             return Ok(0);
         }
@@ -137,8 +146,12 @@ impl Claims {
                 None => stale.push(tag.clone()),
             }
         }
-        self.broker.ack(holder, &stale).await?;
-        self.broker.give_back(holder, Side::Next, &back).await
+        if !stale.is_empty() {
+            let mut forget = scripts::FORGET.key(keys.unacked());
+            forget.key(keys.unacked_index()).key(keys.held(holder)).arg(stale);
+            forget.invoke_async::<()>(&mut connection).await?;
+        }
+        self.broker.give_back_if(holder, Side::Next, &back, no_later).await
     }
 
     /// Gives back the messages of workers that no longer say that they live. Gives how many.
@@ -151,21 +164,24 @@ impl Claims {
         for owner in dead {
             let tags: Vec<String> = connection.smembers(keys.held(owner)).await?;
             restored += self.restore(owner, &tags).await?;
-            let mut forget = pipe();
-            forget.atomic().zrem(keys.owners(), owner).ignore().del(keys.held(owner)).ignore();
-            forget.query_async::<()>(&mut connection).await?;
+            // One that was only asleep may have fetched again: it is looked at again.
+            let mut bury = scripts::BURY.key(keys.owners());
+            bury.key(keys.held(owner)).arg(owner).invoke_async::<()>(&mut connection).await?;
         }
         Ok(restored)
     }
 
     /// kombu's scan: gives back what was delivered longer than the visibility timeout ago and not renewed since, whoever
-    /// holds it. One worker scans at a time.
+    /// holds it. What is no Petiole worker's is left to Python's workers while one lives: each of them scans by itself. One scans at a time, and none just after Redis was away: nobody could renew anything then.
     ///
     /// # Errors
     /// Redis is away.
     pub async fn restore_visible(&self, visibility_timeout: Duration) -> Result<usize, RedisError> {
         let now = self.now().await?;
         let (mut connection, keys) = self.parts();
+        if connection.exists(keys.unjudged()).await? {
+            return Ok(0);
+        }
         let token = uuid::Uuid::new_v4().simple().to_string();
         let locked: Option<String> = cmd("SET")
             .arg(keys.unacked_mutex())
@@ -178,13 +194,30 @@ impl Claims {
         if locked.is_none() {
             return Ok(0);
         }
-        let overdue: Vec<String> = connection
-            .zrevrangebyscore_limit(keys.unacked_index(), now - visibility_timeout.as_secs_f64(), 0, 0, SCAN_LIMIT)
-            .await?;
-        let restored = self.restore(&self.owner, &overdue).await;
+        let no_later = now - visibility_timeout.as_secs_f64();
+        let overdue: Vec<String> =
+            connection.zrevrangebyscore_limit(keys.unacked_index(), no_later, 0, 0, SCAN_LIMIT).await?;
+        let restore = async { self.restore_if(&self.owner, &self.judged(overdue).await?, Some(no_later)).await };
+        let restored = restore.await;
         let mut unlock = scripts::UNLOCK.key(keys.unacked_mutex());
         unlock.arg(&token).invoke_async::<()>(&mut connection).await?;
         restored
+    }
+
+    /// Those of these messages that Petiole's workers may give back.
+    async fn judged(&self, overdue: Vec<String>) -> Result<Vec<String>, RedisError> {
+        if overdue.is_empty() || !self.broker.strangers_live().await? {
+            return Ok(overdue);
+        }
+        let (mut connection, keys) = self.parts();
+        let owners: Vec<String> = connection.zrange(keys.owners(), 0, -1).await?;
+        let mut ours = vec![false; overdue.len()];
+        for owner in owners {
+            let held: Vec<bool> =
+                cmd("SMISMEMBER").arg(keys.held(&owner)).arg(&overdue).query_async(&mut connection).await?;
+            ours.iter_mut().zip(held).for_each(|(ours, held)| *ours |= held);
+        }
+        Ok(overdue.into_iter().zip(ours).filter(|(_, ours)| *ours).map(|(tag, _)| tag).collect())
     }
 
     /// Redis' clock, in seconds: the hosts' clocks may differ.

@@ -15,6 +15,8 @@ pub enum Heard {
     Control(Envelope),
     /// An event of another worker.
     Event(Envelope),
+    /// Petiole's workers are counted: see [`Broker::strangers_live`].
+    Roll,
 }
 
 impl Broker {
@@ -37,6 +39,8 @@ pub async fn listen(connector: &Connector, gossip: bool) -> Result<PubSub, Redis
     if gossip {
         channel.psubscribe(connector.keys().channel(petiole_protocol::event::EXCHANGE, "worker.*")).await?;
     }
+    // Last: whoever listens to control and is not counted here passes for a Python worker, which is the safe mistake.
+    channel.subscribe(connector.keys().roll()).await?;
     Ok(channel)
 }
 
@@ -45,6 +49,9 @@ pub async fn listen(connector: &Connector, gossip: bool) -> Result<PubSub, Redis
 /// # Errors
 /// What is no envelope.
 pub fn heard(connector: &Connector, message: &Msg) -> Result<Heard, RedisError> {
+    if message.get_channel_name() == connector.keys().roll() {
+        return Ok(Heard::Roll);
+    }
     let text = Vec::<u8>::from_redis_value_ref(&message.get_payload().unwrap_or(redis::Value::Nil))
         .map_err(|error| RedisError::Data(error.to_string()))?;
     let envelope = Envelope::parse(&text).map_err(|error| RedisError::Data(error.to_string()))?;

@@ -63,6 +63,16 @@ impl Keys {
         self.key("petiole:owners")
     }
 
+    /// When (ms) any worker last said that it lives. Petiole's own.
+    pub fn heard(&self) -> String {
+        self.key("petiole:heard")
+    }
+
+    /// Is there for a while after Redis was away: nobody could renew a claim, and nothing is taken for forgotten. Petiole's own.
+    pub fn unjudged(&self) -> String {
+        self.key("petiole:unjudged")
+    }
+
     /// Ids of dead letters, with the time at which they were put there. Petiole's own.
     pub fn dead(&self) -> String {
         self.key("petiole:dead")

@@ -2,14 +2,18 @@
 //!
 //! | module | what it does | kombu's / Celery's own |
 //! |---|---|---|
+//! | [`Commands`] | a connection for commands | |
+//! | `sentinel` | which of several servers is the master | kombu.transport.redis: SentinelChannel |
 //! | [`connection`] | connections that come back by themselves | kombu.transport.redis: Channel |
 //! | [`keys`] | names of lists, sets and channels | kombu.transport.redis |
 //! | [`broker`] | publish, acknowledge, give back, bindings | Channel, QoS |
 //! | [`consumer`] | fetch without a window in which a message is nowhere | Channel._brpop_start/_read |
 //! | [`settle`] | result, follow-ups, chord count and acknowledgement in one | celery.app.trace, celery.worker.request |
 //! | [`handover`] | messages that a worker sends and takes on itself | |
+//! | [`waiting`] | messages whose time is far off | celery.worker.strategy holds them in memory |
 //! | [`dead`] | messages that no worker will run | |
 //! | [`claims`] | who holds what, and what becomes of a dead worker's messages | QoS.restore_visible |
+//! | [`roll`] | do other workers than Petiole's live | |
 //! | [`backend`] | results | celery.backends.redis |
 //! | [`tokens`] | what a task says while it runs | |
 //! | [`chord`] | chord counting | celery.backends.redis |
@@ -20,6 +24,7 @@ pub mod backend;
 pub mod broker;
 pub mod chord;
 pub mod claims;
+mod commands;
 pub mod connection;
 pub mod consumer;
 pub mod dead;
@@ -29,12 +34,16 @@ pub mod fanout;
 pub mod handover;
 pub mod keys;
 pub mod queues;
+pub mod roll;
 mod scripts;
+mod sentinel;
 pub mod settle;
 pub mod tokens;
+pub mod waiting;
 
 pub use backend::Backend;
 pub use broker::Broker;
+pub use commands::Commands;
 pub use connection::{Connector, redacted};
 pub use error::RedisError;
 pub use keys::Keys;

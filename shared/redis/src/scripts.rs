@@ -45,6 +45,14 @@ script!(
     RESTORE, "restore.lua"
 );
 script!(
+    /// Strikes tags without messages.
+    FORGET, "forget.lua"
+);
+script!(
+    /// Forgets an owner that holds nothing.
+    BURY, "bury.lua"
+);
+script!(
     /// Deletes a lock that is still one's own.
     UNLOCK, "unlock.lua"
 );
@@ -63,6 +71,18 @@ script!(
 script!(
     /// Sends a dead letter again.
     REPLAY, "replay.lua"
+);
+script!(
+    /// Lets a message wait for its time.
+    WAIT, "wait.lua"
+);
+script!(
+    /// Puts messages whose time has come back to their queues.
+    DUE, "due.lua"
+);
+script!(
+    /// Takes a message that waits.
+    TAKE, "take.lua"
 );
 script!(
     /// Counts unacknowledged messages by where they came from.

@@ -23,6 +23,7 @@ pub mod api;
 pub mod log;
 pub mod reader;
 pub mod secrets;
+mod sentinel;
 pub mod telemetry;
 pub mod url;
 

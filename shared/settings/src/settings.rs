@@ -9,10 +9,20 @@ use crate::api::ApiSettings;
 use crate::log::{LogFormat, LogSettings};
 use crate::reader::{Reader, SettingsError};
 use crate::secrets::{SHORTEST_PASSWORD, weakness};
+use crate::sentinel;
 use crate::url::{Parts, is_local_socket, password_of, redacted_url};
 
 const BROKER_SCHEMES: &[&str] = &["redis", "rediss", "redis+socket", "unix", "sentinel"];
 const DATABASE_SCHEMES: &[&str] = &["postgres", "postgresql"];
+
+const BROKER_OPTIONS: [&str; 2] = ["BROKER_TRANSPORT_OPTIONS", "CELERY_BROKER_TRANSPORT_OPTIONS"];
+/// Without its own, a result backend at Sentinel has the broker's.
+const BACKEND_OPTIONS: [&str; 4] = [
+    "RESULT_BACKEND_TRANSPORT_OPTIONS",
+    "CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS",
+    "BROKER_TRANSPORT_OPTIONS",
+    "CELERY_BROKER_TRANSPORT_OPTIONS",
+];
 
 /// Where the program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,8 +111,12 @@ impl Settings {
     /// Reads the settings by a reader of the caller's, which holds the problems afterwards.
     pub fn read(reader: &mut Reader, role: Role) -> Self {
         let app_env = reader.get(&["APP_ENV"], AppEnv::Development, "development, staging or production");
-        let broker = read_broker(reader);
-        let backend = read_url(reader, &["RESULT_BACKEND", "CELERY_RESULT_BACKEND"], None);
+        let mut broker = read_broker(reader);
+        let mut backend = read_url(reader, &["RESULT_BACKEND", "CELERY_RESULT_BACKEND"], None);
+        broker.url = sentinel::with_options(reader, broker.url, &BROKER_OPTIONS);
+        if let Some(backend) = &mut backend {
+            backend.url = sentinel::with_options(reader, backend.url.clone(), &BACKEND_OPTIONS);
+        }
         let database = read_database(reader);
         let default_format = match app_env {
             AppEnv::Development => LogFormat::Human,
@@ -139,7 +153,12 @@ struct NamedUrl {
 impl NamedUrl {
     fn refuse_weak_password(&self, reader: &mut Reader, app_env: AppEnv) {
         let url = self.url.expose_secret();
-        for one in url.split(';').filter(|one| !is_local_socket(one) && !one.starts_with("disabled")) {
+        // Of a list of Sentinels the one with a login has the master's.
+        let is_sentinel = url.starts_with("sentinel://");
+        let has_login = |one: &&str| password_of(one).is_some();
+        let first = url.split(';').find(has_login).or_else(|| url.split(';').next());
+        let judged: Vec<&str> = if is_sentinel { first.into_iter().collect() } else { url.split(';').collect() };
+        for one in judged.into_iter().filter(|one| !is_local_socket(one) && !one.starts_with("disabled")) {
             let reason = match password_of(one) {
                 None => Some(format!("set: {app_env} needs a password")),
                 Some(password) => weakness(&password, SHORTEST_PASSWORD),

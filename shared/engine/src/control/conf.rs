@@ -73,6 +73,7 @@ pub(super) fn settings(worker: &Worker) -> Value {
     let own = json!({
         "worker_concurrency": worker.pool.limit(),
         "worker_prefetch_multiplier": config.prefetch_multiplier,
+        "worker_eta_task_limit": config.eta_task_limit,
         "worker_disable_prefetch": config.disable_prefetch,
         "worker_send_task_events": config.send_task_events,
         "worker_pool_restarts": config.pool_restarts,

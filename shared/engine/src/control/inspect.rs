@@ -5,10 +5,11 @@ use std::sync::Arc;
 use petiole_protocol::message::number;
 use petiole_protocol::{Map, repr, time};
 use serde_json::{Value, json};
+use tracing::warn;
 
 use super::arguments::type_error;
 use super::{CELERY_VERSION, Refusal, required, texts};
-use crate::request::Phase;
+use crate::request::{Phase, Request};
 use crate::worker::Worker;
 
 /// What runs.
@@ -25,23 +26,30 @@ pub(super) fn reserved(worker: &Worker) -> Value {
 }
 
 /// What waits for its eta.
-pub(super) fn scheduled(worker: &Worker) -> Value {
+pub(super) async fn scheduled(worker: &Worker) -> Value {
     let scheduled = worker.state.requests(|request| request.phase() == Phase::Scheduled);
-    let row = |request: &Arc<crate::request::Request>| {
+    let row = |request: &Request| {
         let eta = request.eta.map(time::format);
         json!({"eta": eta, "priority": 6, "request": request.info(&worker.node, false)})
     };
-    scheduled.iter().map(row).collect()
+    let elsewhere = crate::timer::shown(worker).await.unwrap_or_else(|error| unseen(&error));
+    scheduled.iter().map(|request| row(request)).chain(elsewhere.iter().map(row)).collect()
+}
+
+/// Without Redis what waits there is not shown.
+fn unseen(error: &petiole_redis::RedisError) -> Vec<Request> {
+    warn!(%error, "tasks that wait on Redis cannot be shown");
+    vec![]
 }
 
 /// Where tasks stand that are asked for by their ids.
-pub(super) fn query_task(worker: &Worker, arguments: &Map) -> Result<Value, Refusal> {
+pub(super) async fn query_task(worker: &Worker, arguments: &Map) -> Result<Value, Refusal> {
     let ids = match required(arguments, "ids", "query_task")? {
         Value::Null => return Err(type_error("'NoneType' object is not iterable")),
         ids => texts(ids),
     };
     let found = worker.state.requests(|request| ids.iter().any(|id| id == request.id()));
-    let row = |request: &Arc<crate::request::Request>| {
+    let row = |request: &Request| {
         let state = match request.phase() {
             Phase::Active(_) | Phase::Ended => "active",
             Phase::Reserved => "reserved",
@@ -49,7 +57,8 @@ pub(super) fn query_task(worker: &Worker, arguments: &Map) -> Result<Value, Refu
         };
         (request.id().to_owned(), json!([state, request.info(&worker.node, false)]))
     };
-    Ok(Value::Object(found.iter().map(row).collect()))
+    let elsewhere = crate::timer::shown_of(worker, &ids).await.unwrap_or_else(|error| unseen(&error));
+    Ok(Value::Object(elsewhere.iter().map(row).chain(found.iter().map(|request| row(request))).collect()))
 }
 
 /// The names of the tasks that are known, each with the attributes asked for.
@@ -126,6 +135,8 @@ pub(super) fn stats(worker: &Worker) -> Value {
 
 /// The connection as kombu's `Connection.info()` tells it, without its password.
 fn broker(url: &str) -> Value {
+    // Of several Sentinels the first.
+    let url = url.split(';').next().unwrap_or(url);
     let (scheme, rest) = url.split_once("://").unwrap_or(("redis", url));
     let (address, path) = rest.split_once('/').unwrap_or((rest, "0"));
     let (login, host) = address.rsplit_once('@').unwrap_or(("", address));
@@ -133,7 +144,7 @@ fn broker(url: &str) -> Value {
     let user = login.split(':').next().filter(|user| !user.is_empty());
     json!({
         "hostname": hostname, "userid": user, "virtual_host": path.split('?').next().filter(|db| !db.is_empty()).unwrap_or("0"),
-        "port": port.parse::<u16>().unwrap_or(6379), "insist": false, "ssl": scheme == "rediss", "transport": "redis",
+        "port": port.parse::<u16>().unwrap_or(6379), "insist": false, "ssl": scheme == "rediss", "transport": if scheme == "sentinel" { scheme } else { "redis" },
         "connect_timeout": 4, "transport_options": {}, "login_method": null, "uri_prefix": null, "heartbeat": 120.0,
         "failover_strategy": "round-robin", "alternates": [], "credential_provider": null,
     })

@@ -73,6 +73,7 @@ async fn connected(worker: &Arc<Worker>, pause: &mut Duration) -> Result<(), Red
                 }
                 Err(error) => error!(%error, "pidbox: a request cannot be read"),
             },
+            Ok(Heard::Roll) => {}
             Ok(Heard::Event(envelope)) => crate::gossip::heard(worker, &envelope),
             Err(error) => warn!(%error, "pidbox: a message cannot be read"),
         }
@@ -144,10 +145,10 @@ async fn builtin(worker: &Arc<Worker>, method: &str, arguments: &Map) -> Result<
         "stats" => inspect::stats(worker),
         "active" | "dump_active" => inspect::active(worker, arguments),
         "reserved" | "dump_reserved" => inspect::reserved(worker),
-        "scheduled" | "dump_schedule" => inspect::scheduled(worker),
+        "scheduled" | "dump_schedule" => inspect::scheduled(worker).await,
         "revoked" | "dump_revoked" => json!(worker.state.revoked()),
         "registered" | "dump_tasks" => inspect::registered(worker, arguments),
-        "query_task" => inspect::query_task(worker, arguments)?,
+        "query_task" => inspect::query_task(worker, arguments).await?,
         "memsample" => memory::sample(),
         "memdump" => memory::dump(arguments),
         // A graph of Python's objects: there are none.

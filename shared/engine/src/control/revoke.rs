@@ -59,7 +59,7 @@ fn end(request: &Request, signal: &Value) {
 }
 
 /// Remembers ids, and stores REVOKED for those that nobody has begun: whoever waits for them need not wait for the eta.
-async fn flag(worker: &Worker, ids: &[String]) {
+async fn flag(worker: &Arc<Worker>, ids: &[String]) {
     worker.state.revoke(ids.iter().cloned());
     for id in ids {
         let active = !worker
@@ -78,6 +78,7 @@ async fn flag(worker: &Worker, ids: &[String]) {
             worker.store(&meta).await;
         }
     }
+    crate::timer::revoke(worker, ids).await;
 }
 
 /// Remembers stamps as revoked; with `terminate` ends what runs here and carries one of them.

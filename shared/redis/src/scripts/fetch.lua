@@ -4,7 +4,7 @@
 -- Gives whether the lists are empty now, then a flat list: delivery tag, number of the list (from 1), message, …
 local call, room, spare = redis.call, tonumber(ARGV[1]), ARGV[2]
 local pattern = '.*"delivery_tag": ?"([^"\\]+)"'
-local out, tags, fields, n = {1}, {}, {}, 0
+local out, tags, fields, n, again = {1}, {}, {}, 0, false
 for i = 4, #KEYS do
     if room <= 0 then break end
     local messages = call('RPOP', KEYS[i], room)
@@ -14,6 +14,7 @@ for i = 4, #KEYS do
             local tag = string.match(string.sub(message, -120), pattern) or string.match(message, pattern) or spare
             n = n + 1
             tags[n] = tag
+            again = again or string.find(string.sub(message, -1024), '"redelivered": ?true')
             fields[2 * n - 1], fields[2 * n] = tag, '[' .. message .. ARGV[i - 1]
             out[3 * n - 1], out[3 * n], out[3 * n + 1] = tag, i - 3, message
         end
@@ -40,6 +41,15 @@ if n > 0 then
         end
     end
     call('HSET', KEYS[1], unpack(fields))
+    local front, owner = string.match(KEYS[3], '^(.*petiole:)held:(.*)$')
+    -- Who holds something is on the list of those who must say that they live, also after it was struck off.
+    call('ZADD', front .. 'owners', 'NX', 0, owner)
+    if again then
+        -- Whoever had one of these before and is only slow, or another's restore took it from: it is this owner's now.
+        for _, other in ipairs(call('ZRANGE', front .. 'owners', 0, -1)) do
+            call('SREM', front .. 'held:' .. other, unpack(tags))
+        end
+    end
     call('SADD', KEYS[3], unpack(tags))
 end
 if room > 0 then

@@ -28,6 +28,8 @@ for i = 1, total do
     end
 end
 local held = #asked > 0 and call('SMISMEMBER', KEYS[3], unpack(asked))
+-- A Python worker that gives a message back to its queue knows nothing of held sets.
+local there = #asked > 0 and call('ZMSCORE', KEYS[2], unpack(asked))
 
 -- pushes a message; gives the text of an error
 local function push(list, text)
@@ -40,7 +42,7 @@ end
 
 local out, acknowledged, taken, scores, answers, at = {}, {}, {}, {}, {}, 1 + total
 for i = 1, total do
-    local lost = place[i] and held[place[i]] == 0
+    local lost = place[i] and (held[place[i]] == 0 or not there[place[i]])
     local skip, status = lost and 'lost', lost and 0 or 1
     at = at + 1
     for _ = 1, tonumber(argv[at]) do

@@ -141,20 +141,20 @@ async fn the_dead_lose_their_claims_at_once_and_the_living_keep_them() {
     let of_the_dead = dead.exchange(&mut [], &["q".into()], 1).await.unwrap().deliveries.remove(0);
     living.exchange(&mut [], &["q".into()], 1).await.unwrap();
     let silent = Claims::new(f.broker.clone(), "dead");
-    silent.keep_alive(Duration::from_millis(100)).await.unwrap();
-    Claims::new(f.broker.clone(), "living").keep_alive(Duration::from_secs(60)).await.unwrap();
-    let other = Claims::new(f.broker.clone(), "other");
     let long = Duration::from_secs(60);
-    assert_eq!(other.keep_alive(long).await.unwrap().dead, [""; 0]);
-    assert!(!other.keep_alive(long).await.unwrap().lapsed);
+    silent.keep_alive(Duration::from_millis(100), long).await.unwrap();
+    Claims::new(f.broker.clone(), "living").keep_alive(long, long).await.unwrap();
+    let other = Claims::new(f.broker.clone(), "other");
+    assert_eq!(other.keep_alive(long, long).await.unwrap().dead, [""; 0]);
+    assert!(!other.keep_alive(long, long).await.unwrap().lapsed);
     tokio::time::sleep(Duration::from_millis(150)).await;
-    let alive = other.keep_alive(long).await.unwrap();
+    let alive = other.keep_alive(long, long).await.unwrap();
     assert_eq!(alive.dead, ["dead"]);
     assert_eq!(other.restore_dead(&alive.dead).await.unwrap(), 1);
     assert_eq!(names(&living.exchange(&mut [], &["q".into()], 5).await.unwrap().deliveries), ["of the dead"]);
     assert_eq!(other.restore_dead(&alive.dead).await.unwrap(), 0);
     // The dead one was only asleep: it learns what it has lost.
-    assert!(silent.keep_alive(long).await.unwrap().lapsed);
+    assert!(silent.keep_alive(long, long).await.unwrap().lapsed);
     assert_eq!(silent.lost(std::slice::from_ref(&of_the_dead.tag)).await.unwrap(), [of_the_dead.tag]);
 }
 
@@ -169,4 +169,55 @@ async fn messages_fetched_into_a_broken_connection_are_found_again() {
     assert_eq!(forgotten, [got[1].tag.clone()]);
     assert_eq!(claims.restore("w", &forgotten).await.unwrap(), 1);
     assert_eq!(f.counts("q").await, (1, 1, 1));
+}
+
+#[tokio::test]
+async fn nobody_is_taken_for_dead_when_redis_was_away() {
+    let f = Fixture::new();
+    f.send("q", 0, "of the living").await;
+    f.fetch("living", 1).await;
+    let (living, other) = (Claims::new(f.broker.clone(), "living"), Claims::new(f.broker.clone(), "other"));
+    let (short, silence) = (Duration::from_millis(200), Duration::from_millis(100));
+    living.keep_alive(short, silence).await.unwrap();
+    // Redis stands still: nobody is heard, and every claim runs out.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(other.keep_alive(short, silence).await.unwrap().dead, [""; 0]);
+    assert_eq!(other.restore_visible(short).await.unwrap(), 0, "nobody could renew anything");
+    assert!(!living.keep_alive(short, silence).await.unwrap().lapsed);
+    // One who stays silent while the other is heard is dead.
+    for _ in 0..4 {
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        other.keep_alive(short, silence).await.unwrap();
+    }
+    assert_eq!(other.keep_alive(short, silence).await.unwrap().dead, ["living"]);
+}
+
+#[tokio::test]
+async fn what_a_python_worker_may_hold_is_left_to_python_s_workers_while_one_lives() {
+    let f = Fixture::new();
+    for name in ["petiole's", "python's"] {
+        f.send("q", 0, name).await;
+    }
+    let owner = Claims::new(f.broker.clone(), "owner");
+    owner.keep_alive(Duration::from_secs(60), Duration::from_secs(60)).await.unwrap();
+    // A scan that comes just after the first sign of life judges nothing.
+    f.broker.connection().del::<_, ()>(f.broker.keys().unjudged()).await.unwrap();
+    f.fetch("owner", 1).await;
+    // As kombu records it: nobody's.
+    let got = f.fetch("owner", 1).await;
+    let held = f.broker.keys().held("owner");
+    f.broker.connection().srem::<_, _, ()>(held, &got[0].tag).await.unwrap();
+    let _petiole = petiole_redis::fanout::listen(&f.connector, false).await.unwrap();
+    assert!(!f.broker.strangers_live().await.unwrap());
+    let mut python = f.connector.subscriber().await.unwrap();
+    python.psubscribe(f.broker.keys().channel("celery.pidbox", "")).await.unwrap();
+    assert!(f.broker.strangers_live().await.unwrap());
+    let scan = Duration::from_millis(1);
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(owner.restore_visible(scan).await.unwrap(), 1);
+    assert_eq!(names(&f.fetch("w", 5).await), ["petiole's"]);
+    drop(python);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(owner.restore_visible(scan).await.unwrap(), 2);
+    assert_eq!(f.counts("q").await, (2, 0, 0));
 }

@@ -5,3 +5,4 @@ mod broker;
 mod fixture;
 mod handover;
 mod settle;
+mod waiting;
