@@ -46,7 +46,7 @@ pub(crate) struct Readiness {
 /// What the service needs.
 #[derive(Object)]
 pub(crate) struct Checks {
-    /// PostgreSQL answers and has the schema of this version.
+    /// PostgreSQL answers and has the schema of this version, or of a newer one.
     database: String,
     /// Redis answers.
     redis: String,
@@ -80,7 +80,7 @@ impl Health {
         let database = within(async {
             match state.storage.schema_is_current().await {
                 Ok(true) => Ok(()),
-                Ok(false) => Err("its schema is not the one of this version".to_owned()),
+                Ok(false) => Err("its schema is older than this version".to_owned()),
                 Err(error) => Err(Problem::from(error).to_string()),
             }
         });

@@ -1,9 +1,12 @@
 //! The pool and what concerns the database as a whole.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::time::Duration;
 
-use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, TransactionTrait};
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbErr, TransactionTrait,
+};
 use sea_orm_migration::MigratorTrait;
 
 use crate::error::{Result, StorageError};
@@ -61,7 +64,7 @@ impl Storage {
         Ok(Self { db })
     }
 
-    /// Brings the schema up to date, in one transaction under an advisory lock.
+    /// Brings the schema up to date, in one transaction under an advisory lock. A schema that is newer is left as it is.
     ///
     /// # Errors
     /// [`StorageError::Unavailable`], or [`StorageError::Database`] when the role may not do what is needed.
@@ -69,7 +72,9 @@ impl Storage {
         within(BULK, async {
             let transaction = self.db.begin().await?;
             lock(&transaction).await?;
-            Migrator::up(&transaction, None).await?;
+            if !has_all_steps(&transaction).await? {
+                Migrator::up(&transaction, None).await?;
+            }
             transaction.commit().await?;
             Ok(())
         })
@@ -88,12 +93,13 @@ impl Storage {
         .await
     }
 
-    /// Whether the schema is the one this program was built for.
+    /// Whether the schema is the one this program was built for, or a newer one: a migration fits the programs before it,
+    /// so that they run on while a new version takes their place.
     ///
     /// # Errors
     /// [`StorageError::Unavailable`], or [`StorageError::Database`] when there is no schema at all.
     pub async fn schema_is_current(&self) -> Result<bool> {
-        within(OPERATION, async { Ok(Migrator::get_pending_migrations(&self.db).await?.is_empty()) }).await
+        within(OPERATION, async { Ok(has_all_steps(&self.db).await?) }).await
     }
 
     /// How many connections there are.
@@ -107,6 +113,13 @@ impl Storage {
     pub async fn close(&self) {
         self.db.get_postgres_connection_pool().close().await;
     }
+}
+
+/// Whether every step that this program knows has been taken. The migrator itself refuses steps that it does not know.
+async fn has_all_steps(db: &impl ConnectionTrait) -> std::result::Result<bool, DbErr> {
+    let taken: HashSet<String> =
+        Migrator::get_migration_models(db).await?.into_iter().map(|taken| taken.version).collect();
+    Ok(Migrator::migrations().iter().all(|step| taken.contains(step.name())))
 }
 
 /// Waits for the lock that migrations and changes of the embedding model take; it goes with the transaction.

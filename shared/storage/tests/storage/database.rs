@@ -40,6 +40,14 @@ pub(crate) async fn ready() -> TestDatabase {
     database
 }
 
+impl TestDatabase {
+    /// Does something to it that no program does.
+    pub(crate) async fn execute(&self, statement: &str) {
+        let mut connection = PgConnection::connect(&self.url).await.unwrap();
+        connection.execute(AssertSqlSafe(statement.to_owned())).await.unwrap();
+    }
+}
+
 impl Drop for TestDatabase {
     fn drop(&mut self) {
         let (server, name) = (self.server.clone(), self.name.clone());

@@ -27,6 +27,21 @@ async fn an_empty_database_is_not_current() {
 }
 
 #[tokio::test]
+async fn a_newer_schema_will_do_and_an_older_one_will_not() {
+    let database = ready().await;
+    let storage = &database.storage;
+    let latest = "(SELECT max(version) FROM seaql_migrations)";
+    database.execute("INSERT INTO seaql_migrations (version, applied_at) VALUES ('m9999_of_a_later_version', 0)").await;
+    assert!(storage.schema_is_current().await.unwrap());
+    // A program of the version before starts while the schema is newer.
+    storage.migrate().await.unwrap();
+    database.execute(&format!("DELETE FROM seaql_migrations WHERE version = {latest}")).await;
+    assert!(storage.schema_is_current().await.unwrap());
+    database.execute(&format!("DELETE FROM seaql_migrations WHERE version = {latest}")).await;
+    assert!(!storage.schema_is_current().await.unwrap());
+}
+
+#[tokio::test]
 async fn another_model_is_refused_while_there_are_vectors_of_the_first() {
     let database = ready().await;
     let storage = &database.storage;
