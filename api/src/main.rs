@@ -38,8 +38,15 @@ fn work() -> anyhow::Result<()> {
             Ok(())
         });
     }
+    if arguments.migrate {
+        telemetry::init(&settings.log);
+        return runtime.block_on(migrate(&settings));
+    }
+    petiole_otel::start("petiole-api")?;
     telemetry::init(&settings.log);
-    runtime.block_on(async { if arguments.migrate { migrate(&settings).await } else { run(settings).await } })
+    let ended = runtime.block_on(run(settings));
+    petiole_otel::stop();
+    ended
 }
 
 async fn migrate(settings: &Settings) -> anyhow::Result<()> {

@@ -5,9 +5,11 @@ use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use poem::http::{HeaderValue, StatusCode, header};
+use petiole_settings::trace_context::{self, Part};
+use poem::http::{HeaderValue, Method, StatusCode, header};
 use poem::{Endpoint, IntoResponse, Middleware, Request, Response};
-use tracing::Instrument;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 use uuid::Uuid;
 
 use crate::limits::LimitHeaders;
@@ -78,6 +80,29 @@ fn secure(response: &mut Response) {
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 }
 
+/// Asked every few seconds by whatever watches.
+fn is_watching(path: &str) -> bool {
+    matches!(path, "/health" | "/ready")
+}
+
+/// What the log lines and the trace of a request have in common.
+fn span_of(id: &RequestId, method: &Method, path: &str) -> Span {
+    macro_rules! span {
+        ($level:ident) => {
+            tracing::$level!(
+                "request",
+                request_id = %id.0,
+                %method,
+                path,
+                trace_id = Empty,
+                otel.name = Empty,
+                otel.kind = Empty,
+            )
+        };
+    }
+    if is_watching(path) { span!(debug_span) } else { span!(info_span) }
+}
+
 /// Gives requests their id, errors their form, and the log its lines.
 pub struct RequestIds {
     pub(crate) methods: Methods,
@@ -104,7 +129,11 @@ impl<E: Endpoint> Endpoint for WithRequestId<E> {
         let id = RequestId::of(&request);
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         request.extensions_mut().insert(id.clone());
-        let span = tracing::info_span!("request", request_id = %id.0, %method, path);
+        let span = span_of(&id, &method, &path);
+        let name = || format!("{method} {}", self.methods.route(&path).unwrap_or("unmatched"));
+        trace_context::begin(&span, Part::Server, name, |name| {
+            request.headers().get(name)?.to_str().ok().map(str::to_owned)
+        });
         let begun = Instant::now();
         async {
             let request = buffered(request).await;
@@ -136,9 +165,12 @@ impl<E: Endpoint> Endpoint for WithRequestId<E> {
             }
             secure(&mut response);
             let (status, took) = (response.status().as_u16(), begun.elapsed());
+            trace_context::attribute("http.response.status_code", status);
+            if response.status().is_server_error() {
+                trace_context::failed(|| response.status().to_string());
+            }
             match path.as_str() {
-                // asked every few seconds by whatever watches
-                "/health" | "/ready" => tracing::debug!(status, ?took, "answered"),
+                path if is_watching(path) => tracing::debug!(status, ?took, "answered"),
                 _ => tracing::info!(status, ?took, "answered"),
             }
             Ok(response)

@@ -53,11 +53,17 @@ fn main() -> ExitCode {
 }
 
 fn run() -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?.block_on(work())
+    let arguments = Cli::parse();
+    if !arguments.ping {
+        petiole_otel::start("petiole-worker")?;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
+    let ended = runtime.block_on(work(arguments));
+    petiole_otel::stop();
+    ended
 }
 
-async fn work() -> anyhow::Result<()> {
-    let arguments = Cli::parse();
+async fn work(arguments: Cli) -> anyhow::Result<()> {
     if let Some(Command::Beat(args)) = arguments.command {
         let mut logging = WorkerArgs::default();
         logging.loglevel.clone_from(&args.loglevel);

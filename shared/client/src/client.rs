@@ -16,6 +16,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::canvas::{Plan, Step};
+use crate::carried;
 use crate::error::ClientError;
 use crate::send::TaskSend;
 
@@ -149,9 +150,9 @@ impl Client {
         })
     }
 
-    /// Writes a message by the client's settings.
+    /// Writes a message by the client's settings, with the headers that whoever sends it carries on.
     pub(crate) fn encode(&self, message: &TaskMessage) -> Envelope {
-        message.encode_as(Uuid::new_v4().to_string(), self.serializer, self.compression)
+        carried::loaded(message).encode_as(Uuid::new_v4().to_string(), self.serializer, self.compression)
     }
 
     /// Publishes a prepared message, and remembers that it was sent.

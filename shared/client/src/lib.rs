@@ -16,6 +16,7 @@
 pub mod apply;
 mod async_result;
 pub mod canvas;
+mod carried;
 pub mod client;
 pub mod compose;
 pub mod control;
@@ -31,6 +32,7 @@ mod sent_event;
 
 pub use async_result::{AsyncResult, ResultError};
 pub use canvas::{Handle, Plan, Planner, Step};
+pub use carried::carrying;
 pub use client::{Client, ClientConfig, Prepared, SentTask};
 pub use compose::{IntoSignature, chord, partial, sig};
 pub use error::ClientError;

@@ -1,6 +1,7 @@
 //! An application's tasks, and the run of a worker (celery.app, celery.apps.worker).
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +39,14 @@ pub enum EngineError {
     /// A state database that cannot be used.
     #[error(transparent)]
     StateDb(#[from] crate::statedb::StateDbError),
+    /// `WORKER_METRICS_ADDRESS` cannot be listened at.
+    #[error("WORKER_METRICS_ADDRESS {address}: cannot listen there: {source}")]
+    Metrics {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// Signals cannot be listened to, or no loopback socket can be had.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -168,6 +177,9 @@ impl App {
             tokio::spawn(crate::heartbeat::keep_claims(worker.clone())),
             tokio::spawn(crate::timer::bring_back(worker.clone())),
         ];
+        if let Some(address) = worker.config.metrics_address {
+            background.push(crate::metrics::serve(worker.clone(), address).await?);
+        }
         if worker.config.enable_remote_control {
             background.push(tokio::spawn(crate::control::listen(worker.clone())));
         }

@@ -1,5 +1,6 @@
 //! The worker's settings, by Celery's names in upper case, also with the prefix `CELERY_` (celery.app.defaults).
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -108,6 +109,8 @@ pub struct WorkerConfig {
     pub soft_shutdown_on_idle: bool,
     /// `WORKER_HEARTBEAT_INTERVAL`, `--heartbeat-interval`: between the worker's heartbeats.
     pub heartbeat_interval: Duration,
+    /// `WORKER_METRICS_ADDRESS`: where Prometheus may ask for figures; none: nowhere. Petiole's own.
+    pub metrics_address: Option<SocketAddr>,
     /// `--pidfile`: a file for the process id.
     pub pidfile: Option<PathBuf>,
     /// `--purge`: empty the queues before the start.
@@ -198,6 +201,7 @@ impl WorkerConfig {
             soft_shutdown_on_idle: with!(boolean, "WORKER_ENABLE_SOFT_SHUTDOWN_ON_IDLE", false),
             heartbeat_interval: with!(seconds, "WORKER_HEARTBEAT_INTERVAL", Duration::from_secs(2))
                 .max(Duration::from_millis(100)),
+            metrics_address: with!(optional, "WORKER_METRICS_ADDRESS", "an address and a port, such as 0.0.0.0:9808"),
             pidfile: None,
             purge: false,
             without_gossip: false,

@@ -161,6 +161,8 @@ pub(crate) fn receive(worker: &Arc<Worker>, mut delivery: Delivery, turn: Option
     }
     if worker.wants_event(&request) {
         worker.task_event(&request, "task-received", Received::of(message));
+    } else {
+        worker.count(&request, "task-received");
     }
     match (elsewhere, eta) {
         (Some(eta), _) => crate::timer::put_away(worker, request, eta),

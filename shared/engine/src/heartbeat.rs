@@ -58,6 +58,9 @@ fn round(worker: &Worker) -> Duration {
 pub(crate) async fn keep_alive(worker: &Worker) -> Result<Vec<String>, petiole_redis::RedisError> {
     let asked = Utc::now();
     let alive = worker.claims.keep_alive(CLAIM, round(worker).mul_f64(SILENT_ROUNDS)).await?;
+    if let Some(figures) = &worker.figures {
+        figures.is_alive();
+    }
     if let Some(now) = DateTime::from_timestamp_micros(alive.now) {
         worker.timer.set(now, asked, Utc::now());
     }

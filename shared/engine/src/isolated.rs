@@ -19,6 +19,7 @@ use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use petiole_protocol::serializer::from_json;
 use petiole_protocol::{Envelope, Map, TaskException, TaskMessage};
+use petiole_settings::trace_context;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -98,7 +99,10 @@ async fn run_child(context: &Context) -> Result<Answer, TaskException> {
     debug!(task_id = context.task_id(), pid = child.id(), "an isolated task has its process");
     let (from, mut to) = ours.into_split();
     let mut lines = BufReader::new(from).lines();
-    let message = context.message().encode(String::from("isolated")).to_text();
+    let mut message = context.message().clone();
+    // What the child does is a part of this run.
+    message.custom.extend(trace_context::headers().into_iter().map(|(name, value)| (name.to_owned(), value.into())));
+    let message = message.encode(String::from("isolated")).to_text();
     // A child that dies at once does not read it: its end tells.
     let _ = to.write_all(format!("{message}\n").as_bytes()).await;
     let line = tokio::select! {

@@ -19,6 +19,7 @@
 //! | `outcome` | what follows from how it ended | celery.backends.base, celery.worker.request |
 //! | `canvas` | callbacks, chains, chords, errbacks | celery.app.trace, celery.backends |
 //! | [`isolated`] | tasks in a process of their own | celery.concurrency.prefork |
+//! | `metrics` | what Prometheus sees | |
 //! | `events`, `heartbeat` | what monitors see | celery.events, celery.worker.heartbeat |
 //! | [`control`] | remote control, one function a command | celery.worker.control |
 //! | `election` | one of all workers does something | celery.worker.consumer.gossip |
@@ -43,6 +44,7 @@ mod events;
 mod gossip;
 mod heartbeat;
 pub mod isolated;
+mod metrics;
 mod outcome;
 mod pace;
 mod pool;

@@ -17,6 +17,7 @@ use petiole_protocol::{State, TaskException, TaskMeta, repr, time, to_value};
 use petiole_redis::broker::{GiveBack, Side};
 use petiole_redis::dead::DeadLetter;
 use petiole_redis::settle::Write;
+use petiole_settings::trace_context;
 use serde_json::{Value, json};
 use tracing::{error, info, warn};
 
@@ -69,6 +70,7 @@ pub(crate) async fn conclude(
     ended: Ended,
     runtime: f64,
 ) {
+    worker.count_run(request, runtime);
     match ended {
         Ended::Value(value) => succeeded(worker, request, context, value, runtime).await,
         Ended::Fault(Fault::Error(failure)) => failed(worker, request, context, &failure).await,
@@ -118,8 +120,9 @@ async fn succeeded(worker: &Arc<Worker>, request: &Arc<Request>, context: &Conte
             canvas::settle_part(worker, request, writes);
         }
     }
-    if let Some(event) = event {
-        worker.task_event(request, "task-succeeded", event);
+    match event {
+        Some(event) => worker.task_event(request, "task-succeeded", event),
+        None => worker.count(request, "task-succeeded"),
     }
 }
 
@@ -142,6 +145,7 @@ async fn failed_with(
         request.id(),
         exception.repr()
     );
+    trace_context::failed(|| exception.repr());
     let timed_out = exception.exc_type == "TimeLimitExceeded";
     let config = &worker.config;
     let by_setting = if timed_out { config.acks_on_timeout } else { config.acks_on_failure };

@@ -65,6 +65,11 @@ impl Qos {
         self.changed.notify_one();
     }
 
+    /// How many messages are held.
+    pub(crate) fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
     /// A message waits for its eta.
     pub(crate) fn begin_waiting(&self) {
         self.waiting.fetch_add(1, Ordering::Relaxed);

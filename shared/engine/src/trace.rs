@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use futures::FutureExt;
-use petiole_protocol::{State, TaskException, time};
+use petiole_protocol::{Map, State, TaskException, time};
+use petiole_settings::trace_context::{self, Part};
 use serde_json::{Value, json};
 use tracing::Instrument;
+use tracing::field::Empty;
 
 use crate::context::Context;
 use crate::pace::{Pace, Turn};
@@ -99,17 +101,12 @@ fn start(worker: &Arc<Worker>, request: Arc<Request>, turn: Option<&Turn>) {
 type Run = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 fn run_in_slot(worker: Arc<Worker>, request: Arc<Request>) -> impl Future<Output = ()> + Send {
-    let span = tracing::info_span!(
-        "task",
-        task_id = request.id(),
-        task_name = request.message.task,
-        request_id = request.message.custom.get("request_id").and_then(serde_json::Value::as_str),
-    );
-    async move {
+    let (span, carried) = (span_of(&request), carried_by(&request));
+    let run = async move {
         execute(&worker, &request).await;
         worker.ended(&request);
-    }
-    .instrument(span)
+    };
+    petiole_client::carrying(carried, run).instrument(span)
 }
 
 /// Does a run end in one step? Otherwise it is to be spawned: then it is looked at again, and woken by what it waits for.
@@ -127,6 +124,34 @@ async fn run_line(worker: Arc<Worker>, run: Run) {
     while let Some(request) = worker.pool.leave() {
         run_in_slot(worker.clone(), request).await;
     }
+}
+
+/// The id of the HTTP request, or whatever else began it, that all tasks after it have, too.
+const REQUEST_ID: &str = "request_id";
+
+/// What the log lines and the trace of a run have in common.
+fn span_of(request: &Request) -> tracing::Span {
+    let message = &request.message;
+    let header = |name: &str| message.custom.get(name).and_then(Value::as_str);
+    let span = tracing::info_span!(
+        "task",
+        task_id = request.id(),
+        task_name = message.task,
+        request_id = header(REQUEST_ID),
+        trace_id = Empty,
+        otel.name = Empty,
+        otel.kind = Empty,
+    );
+    // OpenTelemetry's name for it in Python's Celery
+    let name = || format!("run/{}", message.task);
+    trace_context::begin(&span, Part::Consumer, name, |name| header(name).map(str::to_owned));
+    span
+}
+
+/// The headers of a request that go on with the messages that it sends.
+pub(crate) fn carried_by(request: &Request) -> Map {
+    let id = request.message.custom.get(REQUEST_ID);
+    id.map(|id| (REQUEST_ID.to_owned(), id.clone())).into_iter().collect()
 }
 
 async fn execute(worker: &Arc<Worker>, request: &Arc<Request>) {
@@ -161,6 +186,8 @@ async fn execute(worker: &Arc<Worker>, request: &Arc<Request>) {
     }
     if worker.wants_event(request) {
         worker.task_event(request, "task-started", json!({"uuid": request.id()}));
+    } else {
+        worker.count(request, "task-started");
     }
     let track = request.task.options().track_started.unwrap_or(worker.config.track_started);
     if track && worker.stores_result(request) {

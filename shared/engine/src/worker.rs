@@ -22,6 +22,7 @@ use crate::config::{WorkerConfig, direct_queue};
 use crate::control::{Commands, Exchange};
 use crate::election::Elections;
 use crate::events::Events;
+use crate::metrics::Figures;
 use crate::pace::Paces;
 use crate::pool::Pool;
 use crate::qos::Qos;
@@ -62,6 +63,8 @@ pub(crate) struct Worker {
     /// Conclusions that are drawn while their slot runs the next task.
     pub(crate) concluding: TaskTracker,
     pub(crate) started: Instant,
+    /// None: nobody asks for them.
+    pub(crate) figures: Option<Figures>,
     time_limits: Locked<HashMap<String, TimeLimits>>,
     queues: Locked<Vec<String>>,
     queues_changed: Notify,
@@ -129,6 +132,7 @@ impl Worker {
             settling,
             concluding: TaskTracker::new(),
             started: Instant::now(),
+            figures: config.metrics_address.map(|_| Figures::new()),
             config,
             node,
             owner,
@@ -241,8 +245,9 @@ impl Worker {
         self.events.tasks_enabled() && request.task.options().send_events != Some(false)
     }
 
-    /// Sends an event about a request.
+    /// Counts what has become of a request, and sends an event about it.
     pub(crate) fn task_event(&self, request: &Request, kind: &str, fields: impl Serialize) {
+        self.count(request, kind);
         if request.task.options().send_events != Some(false) {
             self.events.emit(kind, fields);
         }

@@ -6,7 +6,8 @@
 //! | [`url`] | connection URLs: made from their parts, shown without their passwords |
 //! | [`secrets`] | which secrets are too weak to start with outside development |
 //! | [`api`], [`ai`], [`log`] | the settings of one concern each |
-//! | [`telemetry`] | `tracing` to standard error |
+//! | [`telemetry`] | `tracing` to standard error, and to a layer that somebody adds |
+//! | [`trace_context`] | the trace that work belongs to, carried from one program to the next |
 //!
 //! ```
 //! use petiole_settings::{AppEnv, Reader, Role, Settings};
@@ -25,6 +26,7 @@ pub mod reader;
 pub mod secrets;
 mod sentinel;
 pub mod telemetry;
+pub mod trace_context;
 pub mod url;
 
 mod settings;

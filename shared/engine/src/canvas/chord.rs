@@ -10,7 +10,7 @@ use petiole_redis::RedisError;
 use petiole_redis::chord::{Claim, Part};
 use petiole_redis::settle::{Settled, Write};
 use serde_json::Value;
-use tracing::warn;
+use tracing::{Instrument, warn};
 
 use super::{Failed, call_errbacks, fail_elements, failure_of};
 use crate::request::Request;
@@ -78,7 +78,8 @@ pub(crate) fn part_of(worker: &Worker, message: &TaskMessage, state: State, resu
 pub(crate) fn settle_part(worker: &Arc<Worker>, request: &Arc<Request>, writes: Vec<Write>) {
     let (worker, request) = (worker.clone(), request.clone());
     let tracker = worker.concluding.clone();
-    tracker.spawn(async move {
+    let carried = crate::trace::carried_by(&request);
+    let settling = async move {
         let (settled, open) = worker.settle_and_hear(&request, writes).await;
         let Settled::Claimed(claim) = settled else { return };
         let message = &request.message;
@@ -103,7 +104,8 @@ pub(crate) fn settle_part(worker: &Arc<Worker>, request: &Arc<Request>, writes: 
         } else {
             worker.write(last).await;
         }
-    });
+    };
+    tracker.spawn(petiole_client::carrying(carried, settling).in_current_span());
 }
 
 /// Counts a part; the last one sends the body, or fails it.
