@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use petiole_client::Prepared;
-use petiole_storage::{OutboxListener, OutboxMessage, Storage};
+use petiole_client::{Once, Prepared};
+use petiole_storage::{OutboxListener, OutboxMessage, Relayed, Storage};
 use tokio_util::sync::CancellationToken;
 
 use crate::state::State;
 
-/// Messages of one round; the round holds their rows meanwhile.
-const ROUND: u64 = 100;
+/// Messages of one round, published in one round trip; the round holds their rows meanwhile.
+const ROUND: u64 = 200;
 /// The outbox is looked at this often even when nothing announces a message.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long publishing one message may take.
+/// How long publishing them may take.
 const PUBLISH: Duration = Duration::from_secs(5);
 /// Pause after the first failure; it doubles up to the longest.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -36,22 +36,27 @@ async fn publish_for_ever(state: &State) {
         if listener.is_none() {
             listener = storage.listen_outbox().await.ok();
         }
-        match storage.relay(ROUND, |message| publish(state, message)).await {
-            Ok(round) if round.failed => {
-                metrics.relayed(round.published);
-                metrics.relay_failed();
-                tracing::warn!("a message could not be published; it stays in the outbox");
-            }
-            Ok(round) => {
-                pause = PAUSE;
-                metrics.relayed(round.published);
-                if round.published > 0 {
-                    tracing::debug!(published = round.published, "published from the outbox");
+        match storage.relay(ROUND, |messages| publish(state, messages)).await {
+            Ok(Relayed { failure: None, published, refused }) => {
+                metrics.relayed(published);
+                if published > 0 {
+                    tracing::debug!(published, "published from the outbox");
                 }
-                if round.published < ROUND as usize {
+                if refused > 0 {
+                    metrics.relay_failed();
+                    tracing::warn!(refused, "messages were refused; they stay in the outbox");
+                } else {
+                    pause = PAUSE;
+                }
+                // what was refused waits with the rest for the next look
+                if published + refused < ROUND as usize || published == 0 {
                     wait(&mut listener).await;
                 }
                 continue;
+            }
+            Ok(Relayed { failure: Some(reason), .. }) => {
+                metrics.relay_failed();
+                tracing::warn!(reason, "nothing could be published; it stays in the outbox");
             }
             Err(error) => {
                 metrics.relay_failed();
@@ -75,17 +80,30 @@ async fn wait(listener: &mut Option<OutboxListener>) {
     }
 }
 
-async fn publish(state: &State, message: OutboxMessage) -> Result<(), String> {
-    let prepared: Prepared =
-        serde_json::from_str(&message.message).map_err(|error| format!("not a message: {error}"))?;
-    match tokio::time::timeout(PUBLISH, state.client.publish(&prepared)).await {
-        Ok(Ok(())) => {
-            state.recent.sent(&prepared.task_id, &prepared.name, &prepared.queue);
-            Ok(())
+/// Gives the rows whose messages were refused, and why.
+async fn publish(state: &State, rows: Vec<OutboxMessage>) -> Result<Vec<(i64, String)>, String> {
+    let (mut ids, mut messages, mut refused) = (vec![], vec![], vec![]);
+    for row in rows {
+        match serde_json::from_str::<Prepared>(&row.message) {
+            Ok(message) => {
+                ids.push(row.id);
+                messages.push(message);
+            }
+            Err(error) => refused.push((row.id, format!("not a message: {error}"))),
         }
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("Redis did not answer in time".into()),
     }
+    let answers = match tokio::time::timeout(PUBLISH, state.client.publish_once(&messages)).await {
+        Ok(Ok(answers)) => answers,
+        Ok(Err(error)) => return Err(error.to_string()),
+        Err(_) => return Err("Redis did not answer in time".into()),
+    };
+    for ((id, message), answer) in ids.into_iter().zip(&messages).zip(answers) {
+        match answer {
+            Once::Refused(why) => refused.push((id, why)),
+            Once::Published | Once::Before => state.recent.sent(&message.task_id, &message.name, &message.queue),
+        }
+    }
+    Ok(refused)
 }
 
 async fn tidy_for_ever(storage: &Storage) {

@@ -16,6 +16,7 @@ mod metrics;
 mod page;
 mod queues;
 mod redis_away;
+mod relay;
 mod schedules;
 mod server;
 mod tasks;

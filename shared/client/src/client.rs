@@ -8,6 +8,7 @@ use petiole_protocol::serializer::{JSON, ResultFormat, Serializer};
 use petiole_protocol::{Envelope, TaskMessage, TaskMeta};
 use petiole_redis::handover::Push;
 use petiole_redis::keys::binding_member;
+use petiole_redis::publish_once::{Once, OnceMessage};
 use petiole_redis::queues::sent_queues;
 use petiole_redis::settle::{Settled, Settlement, Write};
 use petiole_redis::{Backend, Broker, Connector};
@@ -174,6 +175,40 @@ impl Client {
             self.task_sent(&envelope, &prepared.queue).await;
         }
         Ok(())
+    }
+
+    /// Publishes prepared messages that were not published before, in one round trip, for whoever keeps them until they are
+    /// (an outbox). Each is remembered by its task's id for a day.
+    ///
+    /// # Errors
+    /// Redis is away: to be called again, with the same messages.
+    pub async fn publish_once(&self, messages: &[Prepared]) -> Result<Vec<Once>, ClientError> {
+        let remembered: Vec<String> = messages
+            .iter()
+            .map(|message| json!(SentTask { name: message.name.clone(), queue: message.queue.clone() }).to_string())
+            .collect();
+        let once: Vec<_> = messages
+            .iter()
+            .zip(&remembered)
+            .map(|(message, sent)| OnceMessage {
+                task_id: &message.task_id,
+                sent,
+                queue: &message.queue,
+                priority: i64::from(message.priority),
+                text: &message.envelope,
+            })
+            .collect();
+        let answers = self.broker.publish_once(&once, REMEMBERED).await?;
+        if self.send_sent_event {
+            for (message, answer) in messages.iter().zip(&answers) {
+                if *answer == Once::Published
+                    && let Ok(envelope) = Envelope::parse(message.envelope.as_bytes())
+                {
+                    self.task_sent(&envelope, &message.queue).await;
+                }
+            }
+        }
+        Ok(answers)
     }
 
     /// Makes a queue known to whoever lists queues, as kombu does before it publishes.

@@ -7,6 +7,7 @@
 //! | [`connection`] | connections that come back by themselves | kombu.transport.redis: Channel |
 //! | [`keys`] | names of lists, sets and channels | kombu.transport.redis |
 //! | [`broker`] | publish, acknowledge, give back, bindings | Channel, QoS |
+//! | [`publish_once`] | publish what an outbox holds, once | |
 //! | [`consumer`] | fetch without a window in which a message is nowhere | Channel._brpop_start/_read |
 //! | [`settle`] | result, follow-ups, chord count and acknowledgement in one | celery.app.trace, celery.worker.request |
 //! | [`handover`] | messages that a worker sends and takes on itself | |
@@ -33,6 +34,7 @@ mod error;
 pub mod fanout;
 pub mod handover;
 pub mod keys;
+pub mod publish_once;
 pub mod queues;
 pub mod roll;
 mod scripts;

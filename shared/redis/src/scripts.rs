@@ -85,6 +85,10 @@ script!(
     TAKE, "take.lua"
 );
 script!(
+    /// Publishes messages that were not published before.
+    PUBLISH_ONCE, "publish_once.lua"
+);
+script!(
     /// Counts unacknowledged messages by where they came from.
     UNACKED_COUNT, "unacked_count.lua"
 );

@@ -40,17 +40,19 @@ pub struct OutboxMessage {
     pub task_id: String,
     /// The message itself.
     pub message: String,
-    /// How often publishing it failed.
+    /// How often it was refused.
     pub attempts: i32,
 }
 
 /// What one round of the relay did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Relayed {
     /// How many messages were published.
     pub published: usize,
-    /// Whether the round ended early because publishing failed.
-    pub failed: bool,
+    /// How many were refused, each by itself; they stay.
+    pub refused: usize,
+    /// Why none could be published; all of them stay.
+    pub failure: Option<String>,
 }
 
 /// What waits in the outbox.
@@ -79,18 +81,20 @@ pub(crate) async fn insert(transaction: &DatabaseTransaction, message: &NewOutbo
 }
 
 impl Storage {
-    /// Takes up to `limit` messages that no other relay holds and gives each to `publish`; those that were published are
-    /// removed. When `publish` fails, its text is noted with the message and the round ends: the rest waits.
+    /// Takes up to `limit` messages that no other relay holds and gives them to `publish`, all together; those that were
+    /// published are removed. It gives back the ids of those that were refused, and why: that is noted with them, and
+    /// later rounds take them last. An error is about all of them: they stay as they are.
     ///
-    /// A message is published again when the process dies between publishing and the commit. `publish` must end in time by
-    /// itself; the round holds a connection meanwhile.
+    /// Messages are given to `publish` again when the process dies between publishing and the commit, or when `publish`
+    /// could not tell: publishing twice has to be as good as once. `publish` must end in time by itself; the round holds a
+    /// connection meanwhile.
     ///
     /// # Errors
     /// [`StorageError::Unavailable`](crate::StorageError::Unavailable).
-    pub async fn relay<F, Fut>(&self, limit: u64, mut publish: F) -> Result<Relayed>
+    pub async fn relay<F, Fut>(&self, limit: u64, publish: F) -> Result<Relayed>
     where
-        F: FnMut(OutboxMessage) -> Fut + Send,
-        Fut: Future<Output = std::result::Result<(), String>> + Send,
+        F: FnOnce(Vec<OutboxMessage>) -> Fut + Send,
+        Fut: Future<Output = std::result::Result<Vec<(i64, String)>, String>> + Send,
     {
         within(BULK, async {
             let transaction = self.db.begin().await?;
@@ -99,29 +103,26 @@ impl Storage {
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, [limit.into()]);
             let messages = OutboxMessage::find_by_statement(statement).all(&transaction).await?;
-            let (mut published, mut failure) = (Vec::new(), None);
-            for message in messages {
-                let id = message.id;
-                match publish(message).await {
-                    Ok(()) => published.push(id),
-                    Err(error) => {
-                        failure = Some((id, error));
-                        break;
-                    }
-                }
+            if messages.is_empty() {
+                return Ok(Relayed::default());
             }
-            if !published.is_empty() {
-                let ids = published.iter().map(i64::to_string).collect::<Vec<_>>().join(",");
-                transaction.execute_unprepared(&format!("DELETE FROM outbox WHERE id IN ({ids})")).await?;
+            let mut ids: Vec<i64> = messages.iter().map(|message| message.id).collect();
+            let refused = match publish(messages).await {
+                Ok(refused) => refused,
+                Err(reason) => return Ok(Relayed { failure: Some(reason), ..Relayed::default() }),
+            };
+            ids.retain(|id| refused.iter().all(|(other, _)| other != id));
+            if !ids.is_empty() {
+                let list = ids.iter().map(i64::to_string).collect::<Vec<_>>().join(",");
+                transaction.execute_unprepared(&format!("DELETE FROM outbox WHERE id IN ({list})")).await?;
             }
-            let failed = failure.is_some();
-            if let Some((id, error)) = failure {
+            for (id, reason) in &refused {
                 let sql = "UPDATE outbox SET attempts = attempts + 1, last_error = $2 WHERE id = $1";
-                let values = [id.into(), storable(&error).into()];
+                let values = [(*id).into(), storable(reason).into()];
                 transaction.execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, values)).await?;
             }
             transaction.commit().await?;
-            Ok(Relayed { published: published.len(), failed })
+            Ok(Relayed { published: ids.len(), refused: refused.len(), failure: None })
         })
         .await
     }

@@ -4,5 +4,6 @@
 mod broker;
 mod fixture;
 mod handover;
+mod publish_once;
 mod settle;
 mod waiting;

@@ -2,6 +2,8 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use petiole_storage::{OutboxMessage, Relayed};
+
 use crate::database::{message, new_event, ready};
 
 #[tokio::test]
@@ -17,13 +19,11 @@ async fn relays_side_by_side_publish_each_message_once() {
         let (storage, seen) = (database.storage.clone(), seen.clone());
         tokio::spawn(async move {
             while storage.outbox_length().await.unwrap() > 0 {
-                let publish = |message: petiole_storage::OutboxMessage| {
-                    let seen = seen.clone();
-                    async move {
-                        tokio::time::sleep(Duration::from_millis(2)).await;
-                        seen.lock().unwrap().push(message.message);
-                        Ok(())
-                    }
+                let seen = seen.clone();
+                let publish = |messages: Vec<OutboxMessage>| async move {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    seen.lock().unwrap().extend(messages.into_iter().map(|message| message.message));
+                    Ok(vec![])
                 };
                 storage.relay(10, publish).await.unwrap();
             }
@@ -38,34 +38,57 @@ async fn relays_side_by_side_publish_each_message_once() {
 }
 
 #[tokio::test]
-async fn a_failed_message_stays_and_lets_others_pass() {
+async fn a_refused_message_stays_and_lets_others_pass() {
     let database = ready().await;
     let storage = &database.storage;
-    for text in ["a", "bad", "c"] {
+    for text in ["bad", "a", "b"] {
         storage.create_event(new_event(), message(text), None).await.unwrap();
     }
-    let publish = |message: petiole_storage::OutboxMessage| async move {
-        if message.message == "bad" { Err("refused\0".to_owned()) } else { Ok(()) }
+    let publish = |messages: Vec<OutboxMessage>| async move {
+        let bad = messages.into_iter().filter(|message| message.message == "bad");
+        Ok(bad.map(|message| (message.id, "refused\0".to_owned())).collect())
     };
-    let first = storage.relay(10, publish).await.unwrap();
-    assert_eq!((first.published, first.failed), (1, true));
-    let second = storage.relay(10, publish).await.unwrap();
-    assert_eq!((second.published, second.failed), (1, true));
+    let first = storage.relay(1, publish).await.unwrap();
+    assert_eq!(first, Relayed { refused: 1, ..Relayed::default() });
+    // what was never tried comes first
+    assert_eq!(storage.relay(2, publish).await.unwrap(), Relayed { published: 2, ..Relayed::default() });
     assert_eq!(storage.outbox_length().await.unwrap(), 1);
     let attempts = Arc::new(Mutex::new(0));
     let counted = attempts.clone();
     let last = storage
-        .relay(10, move |message| {
-            *counted.lock().unwrap() = message.attempts;
-            async { Ok(()) }
+        .relay(10, move |messages| {
+            *counted.lock().unwrap() = messages[0].attempts;
+            async { Ok(vec![]) }
         })
         .await
         .unwrap();
-    assert_eq!((last.published, *attempts.lock().unwrap()), (1, 2));
+    assert_eq!((last.published, *attempts.lock().unwrap()), (1, 1));
     let waiting = message("waits");
     storage.create_event(new_event(), waiting.clone(), None).await.unwrap();
     assert!(storage.outbox_has_task(&waiting.task_id).await.unwrap());
     assert!(!storage.outbox_has_task("another").await.unwrap());
+}
+
+#[tokio::test]
+async fn while_nothing_can_be_published_all_stay_as_they_are() {
+    let database = ready().await;
+    let storage = &database.storage;
+    for text in ["a", "b", "c"] {
+        storage.create_event(new_event(), message(text), None).await.unwrap();
+    }
+    for _ in 0..3 {
+        let round = storage.relay(2, |_| async { Err("away".to_owned()) }).await.unwrap();
+        assert_eq!(round, Relayed { failure: Some("away".to_owned()), ..Relayed::default() });
+    }
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let kept = seen.clone();
+    let publish = |messages: Vec<OutboxMessage>| async move {
+        kept.lock().unwrap().extend(messages.into_iter().map(|message| (message.message, message.attempts)));
+        Ok(vec![])
+    };
+    assert_eq!(storage.relay(10, publish).await.unwrap().published, 3);
+    let expected = ["a", "b", "c"].map(|text| (text.to_owned(), 0));
+    assert_eq!(*seen.lock().unwrap(), expected);
 }
 
 #[tokio::test]
@@ -78,11 +101,11 @@ async fn a_relay_that_dies_loses_nothing() {
         async move { storage.relay(10, |_| std::future::pending()).await }
     });
     tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(storage.relay(10, |_| async { Ok(()) }).await.unwrap().published, 0, "the other one holds it");
+    assert_eq!(storage.relay(10, |_| async { Ok(vec![]) }).await.unwrap().published, 0, "the other one holds it");
     stuck.abort();
     let _ = stuck.await;
     let begun = Instant::now();
-    while storage.relay(10, |_| async { Ok(()) }).await.unwrap().published == 0 {
+    while storage.relay(10, |_| async { Ok(vec![]) }).await.unwrap().published == 0 {
         assert!(begun.elapsed() < Duration::from_secs(10));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
