@@ -31,7 +31,12 @@ pub(crate) trait EventData: ParseFromJSON + 'static {
 }
 
 impl EventData for DocumentRequest {}
-impl EventData for AnswerRequest {}
+
+impl EventData for AnswerRequest {
+    fn check(&self, prefix: &str) -> Result<(), Problem> {
+        self.filter.read(&format!("{prefix}filter")).map(drop)
+    }
+}
 
 struct EventType {
     name: &'static str,

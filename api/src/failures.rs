@@ -54,6 +54,8 @@ statuses! {
     Create = [400, 401, 403, 413, 415, 422, 503];
     /// A body to be stored, once a key.
     CreateOnce = [400, 401, 403, 409, 413, 415, 422, 503];
+    /// A body for a thing that is there.
+    Replace = [400, 401, 403, 404, 409, 413, 415, 422, 503];
     /// A task to be sent: it may be one that is unknown.
     SendTask = [400, 401, 403, 404, 413, 415, 422, 503];
     /// Something with a name of its own about a task: either may be one that does not do.

@@ -16,6 +16,7 @@
 //! | `body`, `schema_check` | reading a JSON body and saying exactly what is wrong with it |
 //! | `event_types` | which events there are, and what data each takes: one line a type |
 //! | `text_events` | the data of events about texts |
+//! | `filter` | conditions on the metadata of documents |
 //! | `upload` | documents sent as files |
 //! | `calls`, `steps` | calls of tasks and steps of workflows as requests bring them |
 //! | [`metrics`] | what Prometheus is told |
@@ -34,6 +35,7 @@ mod cors;
 mod etag;
 mod event_types;
 mod failures;
+mod filter;
 mod json;
 pub mod keys;
 mod language;

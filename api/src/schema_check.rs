@@ -238,6 +238,9 @@ impl Check<'_> {
                 self.wrong(&inner(name), "is missing");
             }
         }
+        if schema.max_properties.is_some_and(|most| map.len() > most) {
+            self.wrong(path, format!("must have at most {} fields", schema.max_properties.unwrap_or_default()));
+        }
         for (name, value) in map {
             let property = schema.properties.iter().find(|(known, _)| known == name);
             match (property, &schema.additional_properties) {

@@ -9,6 +9,7 @@ use poem_openapi::{LicenseObject, OpenApi, OpenApiService};
 use serde_json::{Map, Value, json};
 
 use crate::auth::guarded;
+use crate::filter;
 
 /// Redoc's page asks a font server; the system's fonts do as well, and work without a network.
 const FONTS: &str = "fonts.googleapis.com";
@@ -154,6 +155,13 @@ fn complete_operation(path: &str, method: &str, operation: &mut Value, keys: Key
 }
 
 fn complete_schema(name: &str, schema: &mut Value, enums: &Map<String, Value>) {
+    if [filter::NAME, filter::OPERATORS].contains(&name) {
+        // operators that are not given are left out, and null is a value
+        if name == filter::OPERATORS {
+            schema["additionalProperties"] = json!(false);
+        }
+        return;
+    }
     let required: Vec<_> =
         schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
     let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else { return };

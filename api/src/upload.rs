@@ -1,5 +1,6 @@
-//! The body of `POST /v1/documents`: JSON, or a form with a file.
+//! The body of `POST /v1/documents` and `PUT /v1/documents/{id}`: JSON, or a form with a file.
 
+use petiole_storage::NewDocument;
 use poem::http::StatusCode;
 use poem::web::Multipart;
 use poem::{Body as PoemBody, FromRequest, Request, RequestBody};
@@ -7,6 +8,7 @@ use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchema, MetaSchemaR
 use poem_openapi::types::Type;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use crate::body::{self, Body, content_type, media_type};
 use crate::json::JsonObject;
@@ -21,11 +23,30 @@ const LONGEST_NAME: usize = 200;
 
 /// A document however it came.
 pub(crate) struct DocumentBody {
-    pub(crate) request: DocumentRequest,
+    request: DocumentRequest,
     /// What it is: `text/plain`, `text/markdown`, `text/html`, …
-    pub(crate) media_type: String,
+    media_type: String,
     /// The file, where a worker has to take the text out; the request's text then means nothing.
-    pub(crate) file: Option<Vec<u8>>,
+    file: Option<Vec<u8>>,
+}
+
+impl DocumentBody {
+    /// The document under this id, to be worked on by this task.
+    pub(crate) fn into_new(self, id: Uuid, task_id: String) -> NewDocument {
+        let Self { request, media_type, file } = self;
+        NewDocument {
+            id,
+            title: request.title,
+            collection: request.collection,
+            metadata: request.metadata.0,
+            language: request.language.0,
+            media_type,
+            // the worker takes the text out of a file
+            content: if file.is_some() { String::new() } else { request.text.0 },
+            file,
+            task_id,
+        }
+    }
 }
 
 impl<'a> ApiExtractor<'a> for DocumentBody {

@@ -17,7 +17,8 @@ use uuid::Uuid;
 
 use crate::body::Body;
 use crate::failures::{Answer, Create};
-use crate::json::{JsonObject, Text};
+use crate::filter::MetadataFilter;
+use crate::json::Text;
 use crate::problem::{Document, Problem};
 use crate::request_id::RequestId;
 use crate::routes::Group;
@@ -47,9 +48,9 @@ pub(crate) struct AnswerRequest {
     /// Only passages of this collection.
     #[oai(validator(max_length = 200, pattern = r"^[^\x00]*$"))]
     collection: Option<String>,
-    /// Only documents whose metadata hold all these fields with these values.
+    /// Only documents whose metadata are like this.
     #[oai(default)]
-    filter: JsonObject,
+    pub(crate) filter: MetadataFilter,
     /// The conversation that the question belongs to: any UUID of your own. Later questions of it may lean on earlier
     /// ones.
     conversation_id: Option<Uuid>,
@@ -65,7 +66,7 @@ impl Example for AnswerRequest {
             question: Text("What does the Analytical Engine weave?".into()),
             top_k: 5,
             collection: Some("history".into()),
-            filter: JsonObject::default(),
+            filter: MetadataFilter::default(),
             conversation_id: None,
         }
     }
@@ -194,6 +195,7 @@ impl Answers {
         body: Body<AnswerRequest>,
     ) -> Answer<AnswerResponse, Create> {
         let Body(question) = body;
+        question.filter.read("filter")?;
         let task_id = Uuid::new_v4().to_string();
         let location = format!("/v1/tasks/{task_id}");
         let streams = accepts_stream(request);

@@ -2,21 +2,26 @@
 
 use chrono::{DateTime, Utc};
 use petiole_client::TaskSend;
-use petiole_storage::{Cursor, Document, DocumentFilter, DocumentState, NewDocument, NewOutboxMessage};
+use petiole_storage::{
+    CreatedDocument, Cursor, Document, DocumentFilter, DocumentState, IdempotencyKey, NewOutboxMessage, OnDuplicate,
+    Replaced, content_hash, request_hash,
+};
 use poem::web::Data;
-use poem_openapi::param::{Path, Query};
+use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::Json;
-use poem_openapi::types::Example;
+use poem_openapi::types::{Example, ToJSON};
 use poem_openapi::{ApiResponse, Enum, Object, OpenApi};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::failures::{Answer, Create, List, One};
+use crate::auth::Caller;
+use crate::failures::{Answer, CreateOnce, List, One, Replace};
 use crate::json::{JsonObject, Text};
 use crate::language::Language;
 use crate::problem::Problem;
 use crate::request_id::RequestId;
 use crate::routes::Group;
+use crate::routes::events::first_answer;
 use crate::state::State;
 use crate::upload::DocumentBody;
 
@@ -67,23 +72,6 @@ impl Example for DocumentRequest {
     }
 }
 
-impl DocumentRequest {
-    pub(crate) fn into_new(self, id: Uuid, task_id: String, media_type: String, file: Option<Vec<u8>>) -> NewDocument {
-        NewDocument {
-            id,
-            title: self.title,
-            collection: self.collection,
-            metadata: self.metadata.0,
-            language: self.language.0,
-            media_type,
-            // the worker takes the text out of a file
-            content: if file.is_some() { String::new() } else { self.text.0 },
-            file,
-            task_id,
-        }
-    }
-}
-
 /// What was accepted.
 #[derive(Clone, Debug, Object)]
 #[oai(example)]
@@ -92,7 +80,7 @@ pub(crate) struct Accepted {
     pub(crate) id: Uuid,
     /// The task that works on it.
     pub(crate) task_id: String,
-    /// Its state: `queued`.
+    /// Its state: `queued`, unless it was there already.
     pub(crate) state: String,
 }
 
@@ -119,6 +107,39 @@ pub(crate) enum AcceptedResponse {
 }
 
 #[derive(ApiResponse)]
+pub(crate) enum CreatedResponse {
+    /// Stored; it will be worked on.
+    #[oai(status = 202)]
+    Accepted(
+        Json<Accepted>,
+        /// Where it is followed.
+        #[oai(header = "Location")]
+        String,
+    ),
+    /// Nothing is to be done: this document is there, with this content.
+    #[oai(status = 200)]
+    There(
+        Json<Accepted>,
+        /// Where it is.
+        #[oai(header = "Location")]
+        String,
+    ),
+}
+
+/// What becomes of a document whose content its collection has already.
+#[derive(Clone, Copy, Debug, Default, Enum, PartialEq)]
+#[oai(rename_all = "lowercase")]
+pub(crate) enum Duplicates {
+    /// It is stored beside the other one.
+    #[default]
+    Store,
+    /// It is not stored; the answer is 200 and names the other one.
+    Existing,
+    /// It is refused with 409.
+    Refuse,
+}
+
+#[derive(ApiResponse)]
 pub(crate) enum Deleted {
     /// It is gone, with its passages and vectors.
     #[oai(status = 204)]
@@ -126,7 +147,7 @@ pub(crate) enum Deleted {
 }
 
 /// Where a document is on its way into the index.
-#[derive(Clone, Copy, Debug, Enum)]
+#[derive(Clone, Copy, Debug, Enum, PartialEq)]
 #[oai(rename_all = "lowercase")]
 pub(crate) enum StateOfDocument {
     /// Its task waits.
@@ -162,7 +183,7 @@ impl From<StateOfDocument> for DocumentState {
 }
 
 /// A document, without its text.
-#[derive(Debug, Object)]
+#[derive(Clone, Debug, Object, PartialEq)]
 #[oai(rename = "Document")]
 pub(crate) struct DocumentView {
     /// Its id.
@@ -173,8 +194,16 @@ pub(crate) struct DocumentView {
     collection: String,
     /// Its owner's fields.
     metadata: JsonObject,
+    /// The language of its text, for keyword search.
+    language: String,
+    /// What it came as.
+    media_type: String,
+    /// SHA-256 of its content, in hexadecimal.
+    content_hash: String,
+    /// How often it was handed in.
+    revision: i32,
     /// How far it is.
-    state: StateOfDocument,
+    pub(crate) state: StateOfDocument,
     /// How many passages it has, once that is known.
     chunks: i32,
     /// How many of them are embedded.
@@ -200,6 +229,10 @@ impl From<Document> for DocumentView {
             title: document.title,
             collection: document.collection,
             metadata: JsonObject(metadata),
+            language: document.language,
+            media_type: document.media_type,
+            content_hash: document.content_hash,
+            revision: document.revision,
             state: document.state.into(),
             chunks: document.chunks,
             chunks_done: document.chunks_done,
@@ -226,21 +259,72 @@ impl Documents {
     ///
     /// Stores the text and the message of its task in one transaction, so that 202 means: it will be worked on, even if
     /// Redis is away now. A worker then cuts it into passages, embeds and indexes them. The text comes as JSON, or as a
-    /// file in a form: text, Markdown, HTML, PDF or DOCX.
+    /// file in a form: text, Markdown, HTML, PDF or DOCX. With an `Idempotency-Key` the same request may be sent again for
+    /// a day, and gets the same answer.
     #[oai(path = "/v1/documents", method = "post", operation_id = "createDocument", tag = "Group::Documents")]
     async fn create(
         &self,
         state: Data<&State>,
         request_id: RequestId,
+        caller: Caller,
+        /// A text of your own by which this request is known if it must be sent again: 1 to 255 characters of ASCII.
+        #[oai(name = "Idempotency-Key", validator(pattern = r"^[\x21-\x7e]([\x20-\x7e]{0,253}[\x21-\x7e])?$"))]
+        key: Header<Option<String>>,
+        /// What becomes of it when its collection has the same content already.
+        #[oai(default)]
+        on_duplicate: Query<Duplicates>,
         body: DocumentBody,
-    ) -> Answer<AcceptedResponse, Create> {
-        let DocumentBody { request, media_type, file } = body;
+    ) -> Answer<CreatedResponse, CreateOnce> {
         let (id, task_id) = (Uuid::now_v7(), Uuid::new_v4().to_string());
         let message = outbox_message(&state, INGEST, id, &task_id, &request_id)?;
-        let new = request.into_new(id, task_id.clone(), media_type, file);
-        state.storage.create_document(new, message).await.map_err(|error| renamed(error, "data", "metadata"))?;
+        let new = body.into_new(id, task_id.clone());
+        let answer = json!({"id": id, "task_id": task_id});
+        let key = key.0.map(|key| {
+            let request =
+                json!([new.title, new.collection, new.metadata, new.language, new.media_type, content_hash(&new)]);
+            IdempotencyKey { scope: format!("documents {}", caller.id), key, request_hash: request_hash(&request) }
+        });
+        let on_duplicate = match on_duplicate.0 {
+            Duplicates::Store => OnDuplicate::Store,
+            Duplicates::Existing => OnDuplicate::Existing,
+            Duplicates::Refuse => OnDuplicate::Refuse,
+        };
+        let key = key.as_ref().map(|key| (key, &answer));
+        let created = state.storage.create_document(new, message, on_duplicate, key).await;
+        let (id, task_id) = match created.map_err(|error| renamed(error, "data", "metadata"))? {
+            CreatedDocument::New => (id, task_id),
+            CreatedDocument::Replayed(first) => first_answer(&first)?,
+            CreatedDocument::Existing(document) => return Ok(there(*document)),
+        };
         let accepted = Accepted { id, task_id, state: "queued".into() };
-        Ok(AcceptedResponse::Accepted(Json(accepted), format!("/v1/documents/{id}")))
+        Ok(CreatedResponse::Accepted(Json(accepted), format!("/v1/documents/{id}")))
+    }
+
+    /// Hand in a document again
+    ///
+    /// The same as a new document, under its old id. Search finds its former passages until the new ones are there; then
+    /// they are replaced all at once. When its content is the same, only its title, metadata and collection change, at
+    /// once, and the answer is 200.
+    #[oai(path = "/v1/documents/:id", method = "put", operation_id = "replaceDocument", tag = "Group::Documents")]
+    async fn replace(
+        &self,
+        state: Data<&State>,
+        request_id: RequestId,
+        /// The document's id.
+        id: Path<Uuid>,
+        body: DocumentBody,
+    ) -> Answer<CreatedResponse, Replace> {
+        let task_id = Uuid::new_v4().to_string();
+        let message = outbox_message(&state, INGEST, id.0, &task_id, &request_id)?;
+        let new = body.into_new(id.0, task_id.clone());
+        let replaced = state.storage.replace_document(new, message).await;
+        match replaced.map_err(|error| renamed(error, "data", "metadata"))? {
+            Replaced::Unchanged(document) => Ok(there(*document)),
+            Replaced::Anew => {
+                let accepted = Accepted { id: id.0, task_id, state: "queued".into() };
+                Ok(CreatedResponse::Accepted(Json(accepted), format!("/v1/documents/{}", id.0)))
+            }
+        }
     }
 
     /// Follow a document
@@ -274,8 +358,15 @@ impl Documents {
         /// Only documents in this state.
         #[oai(name = "state")]
         in_state: Query<Option<StateOfDocument>>,
+        /// Only documents of this content: its SHA-256 in hexadecimal.
+        #[oai(validator(pattern = "^([0-9a-f]{64})?$"))]
+        content_hash: Query<Option<String>>,
     ) -> Answer<Json<DocumentPage>, List> {
-        let filter = DocumentFilter { collection: collection.0, state: in_state.0.map(Into::into) };
+        let filter = DocumentFilter {
+            collection: collection.0,
+            state: in_state.0.map(Into::into),
+            content_hash: content_hash.0.filter(|hash| !hash.is_empty()),
+        };
         let after = cursor.0.as_deref().filter(|cursor| !cursor.is_empty()).map(Cursor::decode).transpose()?;
         let page = state.storage.documents(&filter, after, limit.0).await?;
         Ok(Json(DocumentPage {
@@ -297,6 +388,14 @@ impl Documents {
         state.storage.delete_document(id.0).await?;
         Ok(Deleted::Deleted)
     }
+}
+
+/// The answer when nothing is to be done.
+fn there(document: Document) -> CreatedResponse {
+    let location = format!("/v1/documents/{}", document.id);
+    let view = DocumentView::from(document);
+    let state = view.state.to_json_string().trim_matches('"').to_owned();
+    CreatedResponse::There(Json(Accepted { id: view.id, task_id: view.task_id, state }), location)
 }
 
 pub(crate) fn default_limit() -> u64 {

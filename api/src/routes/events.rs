@@ -194,7 +194,8 @@ fn idempotency_key(key: String, caller: &Caller, request: &EventRequest) -> Idem
     IdempotencyKey { scope: format!("events {}", caller.id), key, request_hash: request_hash(&request) }
 }
 
-fn first_answer(answer: &Value) -> Result<(Uuid, String), Problem> {
+/// The answer that was given to a request the first time.
+pub(crate) fn first_answer(answer: &Value) -> Result<(Uuid, String), Problem> {
     let id = answer["id"].as_str().and_then(|id| Uuid::parse_str(id).ok());
     match (id, answer["task_id"].as_str()) {
         (Some(id), Some(task_id)) => Ok((id, task_id.to_owned())),

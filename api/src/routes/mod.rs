@@ -1,8 +1,10 @@
 //! The operations of the contract, one file a resource.
 
 pub(crate) mod answers;
+pub(crate) mod collections;
 pub(crate) mod conversations;
 pub(crate) mod dead_letters;
+pub(crate) mod document_stream;
 pub(crate) mod documents;
 pub(crate) mod events;
 pub(crate) mod health;
@@ -23,7 +25,7 @@ use poem_openapi::Tags;
 /// All operations.
 pub(crate) type Operations = (
     (health::Health, page::Page),
-    documents::Documents,
+    (documents::Documents, document_stream::DocumentStream, collections::Collections),
     (search::Search, answers::Answers, conversations::Conversations),
     events::Events,
     tasks::Tasks,

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::body::Body;
 use crate::failures::{Answer, Create};
+use crate::filter::MetadataFilter;
 use crate::json::{JsonObject, Text};
 use crate::problem::Problem;
 use crate::routes::Group;
@@ -52,9 +53,9 @@ pub(crate) struct SearchRequest {
     /// Only in this collection.
     #[oai(validator(max_length = 200))]
     collection: Option<String>,
-    /// Only documents whose metadata hold all these fields with these values.
+    /// Only documents whose metadata are like this.
     #[oai(default)]
-    filter: JsonObject,
+    filter: MetadataFilter,
 }
 
 fn default_top_k() -> u32 {
@@ -68,7 +69,7 @@ impl Example for SearchRequest {
             top_k: 5,
             mode: Mode::Hybrid,
             collection: Some("history".into()),
-            filter: JsonObject::default(),
+            filter: MetadataFilter::default(),
         }
     }
 }
@@ -85,6 +86,10 @@ pub(crate) struct HitView {
     title: Option<String>,
     /// The passage's text.
     text: String,
+    /// Its place in the document, from 0.
+    position: i32,
+    /// The part of it that has most of the question's words, as HTML: they stand in `<mark>`, everything else is escaped.
+    snippet: String,
     /// How well it fits; comparable only within one answer.
     score: f64,
     /// The document's metadata.
@@ -102,6 +107,8 @@ impl From<Hit> for HitView {
             chunk_id: hit.chunk_id,
             title: hit.title,
             text: hit.text,
+            position: hit.position,
+            snippet: hit.snippet,
             score: hit.score,
             metadata: JsonObject(metadata),
         }
@@ -123,18 +130,14 @@ impl Search {
     #[oai(path = "/v1/search", method = "post", operation_id = "search", tag = "Group::Search")]
     async fn search(&self, state: Data<&State>, body: Body<SearchRequest>) -> Answer<Json<Hits>, Create> {
         let Body(request) = body;
+        let filter = request.filter.read("filter")?;
         let mode = match request.mode {
             Mode::Keyword => SearchMode::Keyword,
             Mode::Vector => SearchMode::Vector(embed(&state, &request.query.0).await?),
             Mode::Hybrid => SearchMode::Hybrid(embed(&state, &request.query.0).await?),
         };
-        let query = SearchQuery {
-            text: request.query.0,
-            mode,
-            top_k: request.top_k,
-            collection: request.collection,
-            filter: request.filter.0,
-        };
+        let query =
+            SearchQuery { text: request.query.0, mode, top_k: request.top_k, collection: request.collection, filter };
         let hits = state.storage.search(&query).await?;
         Ok(Json(Hits { hits: hits.into_iter().map(Into::into).collect() }))
     }

@@ -4,7 +4,8 @@ use sea_orm::prelude::PgVector;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Statement, TransactionTrait, Value};
 use uuid::Uuid;
 
-use crate::error::{Result, StorageError};
+use crate::documents::superseded;
+use crate::error::Result;
 use crate::storage::{BULK, Storage, within};
 
 /// Rows of one INSERT; PostgreSQL takes 65,535 parameters.
@@ -24,23 +25,25 @@ pub struct NewChunk {
 }
 
 impl Storage {
-    /// Replaces all passages of a document by these, in one transaction: a search sees the old ones or the new ones. The
-    /// document's counts follow; its state does not change.
+    /// Replaces all passages of a document by those of a revision, in one transaction: a search sees the old ones or the
+    /// new ones. The document is ready then.
     ///
     /// # Errors
-    /// [`StorageError::NotFound`] when the document was deleted meanwhile; [`StorageError::Invalid`] for a vector of the
-    /// wrong length; [`StorageError::Unavailable`].
-    pub async fn replace_chunks(&self, document_id: Uuid, chunks: Vec<NewChunk>) -> Result<()> {
+    /// [`StorageError::NotFound`] when the document was deleted meanwhile; [`StorageError::Conflict`] when there is a newer
+    /// revision; [`StorageError::Invalid`] for a vector of the wrong length; [`StorageError::Unavailable`].
+    pub async fn replace_chunks(&self, document_id: Uuid, revision: i32, chunks: Vec<NewChunk>) -> Result<()> {
         within(BULK, async {
             let transaction = self.db.begin().await?;
             // locks the document: a second delivery of the same task waits for its turn, a delete comes after
-            let sql = "UPDATE documents SET chunks = $2, chunks_done = $2, updated_at = clock_timestamp()
-                WHERE id = $1 RETURNING collection, language";
+            let sql = "UPDATE documents
+                SET chunks = $2, chunks_done = $2, state = 'ready', error = NULL, updated_at = clock_timestamp()
+                WHERE id = $1 AND revision = $3 RETURNING collection, language";
             let count = i32::try_from(chunks.len()).unwrap_or(i32::MAX);
-            let statement =
-                Statement::from_sql_and_values(DbBackend::Postgres, sql, [document_id.into(), count.into()]);
+            let values = [document_id.into(), count.into(), revision.into()];
+            let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
             let Some(document) = transaction.query_one_raw(statement).await? else {
-                return Err(StorageError::not_found("document", document_id));
+                self.document(document_id).await?;
+                return Err(superseded(document_id));
             };
             let (collection, language) = (document.try_get("", "collection")?, document.try_get("", "language")?);
             let sql = "DELETE FROM chunks WHERE document_id = $1";

@@ -16,7 +16,7 @@ use crate::entity::document;
 use crate::error::{Result, StorageError};
 use crate::events::storable;
 use crate::files;
-use crate::idempotency::hex;
+use crate::idempotency::{self, IdempotencyKey, hex};
 use crate::jsonb;
 use crate::outbox::{self, NewOutboxMessage};
 use crate::storage::{BULK, OPERATION, Storage, within};
@@ -62,6 +62,8 @@ pub struct Document {
     pub error: Option<String>,
     /// The task that works on it.
     pub task_id: String,
+    /// How often it was handed in.
+    pub revision: i32,
     /// When it was accepted.
     pub created_at: DateTime<Utc>,
     /// When it last changed.
@@ -83,6 +85,7 @@ impl From<document::Model> for Document {
             chunks_done: row.chunks_done,
             error: row.error,
             task_id: row.task_id,
+            revision: row.revision,
             created_at: row.created_at,
             updated_at: row.updated_at,
         }
@@ -97,7 +100,7 @@ impl Document {
 }
 
 /// Everything but the text, which may be long.
-const LIGHT: [document::Column; 14] = {
+const LIGHT: [document::Column; 15] = {
     use document::Column as C;
     [
         C::Id,
@@ -112,6 +115,7 @@ const LIGHT: [document::Column; 14] = {
         C::ChunksDone,
         C::Error,
         C::TaskId,
+        C::Revision,
         C::CreatedAt,
         C::UpdatedAt,
     ]
@@ -156,22 +160,138 @@ pub struct DocumentFilter {
     pub collection: Option<String>,
     /// Only in this state.
     pub state: Option<DocumentState>,
+    /// Only with this content: SHA-256 in hexadecimal.
+    pub content_hash: Option<String>,
+}
+
+/// What becomes of a document whose content its collection has already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDuplicate {
+    /// It is stored beside the other one.
+    #[default]
+    Store,
+    /// It is not stored; the other one is given.
+    Existing,
+    /// It is refused.
+    Refuse,
+}
+
+/// What came of [`Storage::create_document`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum CreatedDocument {
+    /// Stored, and its message with it.
+    New,
+    /// The collection had its content already, in this document; nothing was stored.
+    Existing(Box<Document>),
+    /// The same request was answered before, with this answer; nothing was stored.
+    Replayed(Value),
+}
+
+/// What came of [`Storage::replace_document`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Replaced {
+    /// Its new content is to be worked on.
+    Anew,
+    /// Its content was the same: only what is written on it changed, and this is the document now.
+    Unchanged(Box<Document>),
 }
 
 impl Storage {
-    /// Stores a document and the message of its task in one transaction: either both are there or neither is.
+    /// Stores a document and the message of its task in one transaction: either both are there or neither is. With an
+    /// idempotency key, `answer` is stored with the key.
     ///
     /// # Errors
-    /// [`StorageError::Invalid`] for an unknown language or what PostgreSQL cannot hold;
-    /// [`StorageError::Unavailable`].
-    pub async fn create_document(&self, new: NewDocument, message: NewOutboxMessage) -> Result<()> {
+    /// [`StorageError::Invalid`] for an unknown language or what PostgreSQL cannot hold; [`StorageError::Conflict`] for a
+    /// key that belongs to another request, and for a duplicate that is to be refused; [`StorageError::Unavailable`].
+    pub async fn create_document(
+        &self,
+        new: NewDocument,
+        message: NewOutboxMessage,
+        on_duplicate: OnDuplicate,
+        key: Option<(&IdempotencyKey, &Value)>,
+    ) -> Result<CreatedDocument> {
         // a file may be large
         within(BULK, async {
             let transaction = self.db.begin().await?;
+            if let Some((key, answer)) = key
+                && let Some(first) = idempotency::take(&transaction, key, answer).await?
+            {
+                return Ok(CreatedDocument::Replayed(first));
+            }
+            if on_duplicate != OnDuplicate::Store
+                && let Some(twin) = twin(&transaction, &new).await?
+            {
+                return match on_duplicate {
+                    OnDuplicate::Existing => Ok(CreatedDocument::Existing(Box::new(twin))),
+                    _ => Err(StorageError::Conflict(format!(
+                        "the collection {} has this content already: document {}",
+                        twin.collection, twin.id
+                    ))),
+                };
+            }
             insert(&transaction, new, None).await?;
             outbox::insert(&transaction, &message).await?;
             transaction.commit().await?;
-            Ok(())
+            Ok(CreatedDocument::New)
+        })
+        .await
+    }
+
+    /// Stores other content for a document, and the message of the task that works on it, in one transaction. Its passages
+    /// stay in the index until the new ones replace them, all at once. Where content, language and kind are the same and
+    /// the document is ready, only its title, metadata and collection change, and there is no message.
+    ///
+    /// # Errors
+    /// As [`create_document`](Self::create_document); [`StorageError::NotFound`].
+    pub async fn replace_document(&self, new: NewDocument, message: NewOutboxMessage) -> Result<Replaced> {
+        within(BULK, async {
+            let transaction = self.db.begin().await?;
+            check_language(&transaction, &new.language).await?;
+            let hash = content_hash(&new);
+            let query = document::Entity::find_by_id(new.id).select_only().columns(LIGHT).lock_exclusive();
+            let Some(old) = query.into_model::<Document>().one(&transaction).await? else {
+                return Err(StorageError::not_found("document", new.id));
+            };
+            let same = old.state == DocumentState::Ready
+                && (old.content_hash.as_str(), old.language.as_str(), old.media_type.as_str())
+                    == (hash.as_str(), new.language.as_str(), new.media_type.as_str());
+            let mut change = document::ActiveModel {
+                title: Set(new.title),
+                collection: Set(new.collection.clone()),
+                metadata: Set(jsonb::stored(Value::Object(new.metadata))),
+                updated_at: Set(Utc::now()),
+                ..Default::default()
+            };
+            if !same {
+                change = document::ActiveModel {
+                    language: Set(new.language),
+                    media_type: Set(new.media_type),
+                    content: Set(new.content),
+                    content_hash: Set(hash),
+                    state: Set(DocumentState::Queued),
+                    chunks: Set(0),
+                    chunks_done: Set(0),
+                    error: Set(None),
+                    task_id: Set(new.task_id),
+                    revision: Set(old.revision.saturating_add(1)),
+                    ..change
+                };
+            }
+            let query = document::Entity::update_many().set(change).filter(document::Column::Id.eq(new.id));
+            query.exec(&transaction).await?;
+            if same {
+                let sql = "UPDATE chunks SET collection = $2 WHERE document_id = $1 AND collection <> $2";
+                let values = [new.id.into(), new.collection.into()];
+                transaction.execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, values)).await?;
+            } else {
+                files::delete(&transaction, new.id).await?;
+                if let Some(file) = new.file {
+                    files::insert(&transaction, new.id, file).await?;
+                }
+                outbox::insert(&transaction, &message).await?;
+            }
+            transaction.commit().await?;
+            if same { Ok(Replaced::Unchanged(Box::new(self.document(new.id).await?))) } else { Ok(Replaced::Anew) }
         })
         .await
     }
@@ -260,6 +380,9 @@ impl Storage {
         if let Some(state) = filter.state {
             condition = condition.add(C::State.eq(state));
         }
+        if let Some(hash) = &filter.content_hash {
+            condition = condition.add(C::ContentHash.eq(hash));
+        }
         if let Some(after) = after {
             let place = Expr::tuple([Expr::value(after.created_at), Expr::value(after.id)]);
             condition = condition.add(Expr::tuple([Expr::col(C::CreatedAt), Expr::col(C::Id)]).lt(place));
@@ -292,76 +415,102 @@ impl Storage {
         .await
     }
 
-    /// Work on the document begins (again): nothing of it is done yet. What it had in the index stays until it is replaced.
+    /// Work on a revision of the document begins (again): nothing of it is done yet. What the document had in the index
+    /// stays until it is replaced.
     ///
     /// # Errors
-    /// [`StorageError::NotFound`], [`StorageError::Unavailable`].
-    pub async fn set_processing(&self, id: Uuid) -> Result<()> {
-        let state = Set(DocumentState::Processing);
-        self.change_document(
-            id,
-            document::ActiveModel {
-                state,
-                chunks: Set(0),
-                chunks_done: Set(0),
-                error: Set(None),
-                ..Default::default()
-            },
-        )
-        .await
+    /// [`StorageError::NotFound`], [`StorageError::Conflict`] when there is a newer revision,
+    /// [`StorageError::Unavailable`].
+    pub async fn set_processing(&self, id: Uuid, revision: i32) -> Result<()> {
+        let change = document::ActiveModel {
+            state: Set(DocumentState::Processing),
+            chunks: Set(0),
+            chunks_done: Set(0),
+            error: Set(None),
+            ..Default::default()
+        };
+        self.change_revision(id, revision, change).await
     }
 
-    /// Of the document's `chunks` passages, `done` are embedded.
+    /// Of the revision's `chunks` passages, `done` are embedded.
     ///
     /// # Errors
-    /// [`StorageError::NotFound`], [`StorageError::Unavailable`].
-    pub async fn set_progress(&self, id: Uuid, done: usize, chunks: usize) -> Result<()> {
+    /// As [`set_processing`](Self::set_processing).
+    pub async fn set_progress(&self, id: Uuid, revision: i32, done: usize, chunks: usize) -> Result<()> {
         let number = |n: usize| Set(i32::try_from(n).unwrap_or(i32::MAX));
-        self.change_document(
-            id,
-            document::ActiveModel { chunks: number(chunks), chunks_done: number(done), ..Default::default() },
-        )
-        .await
+        let change = document::ActiveModel { chunks: number(chunks), chunks_done: number(done), ..Default::default() };
+        self.change_revision(id, revision, change).await
     }
 
-    /// The document can be found.
-    ///
-    /// # Errors
-    /// [`StorageError::NotFound`], [`StorageError::Unavailable`].
-    pub async fn mark_ready(&self, id: Uuid) -> Result<()> {
-        let state = Set(DocumentState::Ready);
-        self.change_document(id, document::ActiveModel { state, error: Set(None), ..Default::default() }).await
-    }
-
-    /// The document failed for good; `reason` says why, for its owner to read.
+    /// The document failed for good; `reason` says why, for its owner to read. One that is ready stays so.
     ///
     /// # Errors
     /// [`StorageError::NotFound`], [`StorageError::Unavailable`].
     pub async fn mark_failed(&self, id: Uuid, reason: &str) -> Result<()> {
-        let state = Set(DocumentState::Failed);
-        self.change_document(
-            id,
-            document::ActiveModel { state, error: Set(Some(storable(reason))), ..Default::default() },
-        )
-        .await
+        let change = document::ActiveModel {
+            state: Set(DocumentState::Failed),
+            error: Set(Some(storable(reason))),
+            ..Default::default()
+        };
+        let not_ready = Condition::all().add(document::Column::State.ne(DocumentState::Ready));
+        if !self.change_document(id, not_ready, change).await? {
+            self.document(id).await?;
+        }
+        Ok(())
     }
 
-    async fn change_document(&self, id: Uuid, mut change: document::ActiveModel) -> Result<()> {
+    async fn change_revision(&self, id: Uuid, revision: i32, change: document::ActiveModel) -> Result<()> {
+        let this = Condition::all().add(document::Column::Revision.eq(revision));
+        if self.change_document(id, this, change).await? {
+            return Ok(());
+        }
+        self.document(id).await?;
+        Err(superseded(id))
+    }
+
+    async fn change_document(&self, id: Uuid, condition: Condition, mut change: document::ActiveModel) -> Result<bool> {
         change.updated_at = Set(Utc::now());
         within(OPERATION, async {
-            let query = document::Entity::update_many().set(change).filter(document::Column::Id.eq(id));
-            match query.exec(&self.db).await?.rows_affected {
-                0 => Err(StorageError::not_found("document", id)),
-                _ => Ok(()),
-            }
+            let query =
+                document::Entity::update_many().set(change).filter(document::Column::Id.eq(id)).filter(condition);
+            Ok(query.exec(&self.db).await?.rows_affected > 0)
         })
         .await
     }
 }
 
+/// The document was handed in again while an older revision was worked on.
+pub(crate) fn superseded(id: Uuid) -> StorageError {
+    StorageError::Conflict(format!("document {id} was handed in again meanwhile"))
+}
+
+/// SHA-256 of the content, in hexadecimal.
+pub fn content_hash(new: &NewDocument) -> String {
+    hex(&Sha256::digest(new.file.as_deref().unwrap_or(new.content.as_bytes())))
+}
+
+/// The document of the same collection that has the same content, the oldest one. Until the transaction ends, no other one
+/// with this content is looked for.
+async fn twin(transaction: &DatabaseTransaction, new: &NewDocument) -> Result<Option<Document>> {
+    use document::Column as C;
+    let hash = content_hash(new);
+    let sql = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))";
+    let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, [hash.as_str().into()]);
+    transaction.query_one_raw(statement).await?;
+    let query = document::Entity::find()
+        .select_only()
+        .columns(LIGHT)
+        .filter(C::ContentHash.eq(hash))
+        .filter(C::Collection.eq(&new.collection))
+        .filter(C::State.ne(DocumentState::Failed))
+        .order_by_asc(C::CreatedAt)
+        .order_by_asc(C::Id);
+    Ok(query.into_model::<Document>().one(transaction).await?.map(Document::restored))
+}
+
 async fn insert(transaction: &DatabaseTransaction, new: NewDocument, event_id: Option<Uuid>) -> Result<()> {
     check_language(transaction, &new.language).await?;
-    let hash = Sha256::digest(new.file.as_deref().unwrap_or(new.content.as_bytes()));
+    let hash = content_hash(&new);
     let (id, file) = (new.id, new.file);
     let row = document::ActiveModel {
         id: Set(new.id),
@@ -370,7 +519,7 @@ async fn insert(transaction: &DatabaseTransaction, new: NewDocument, event_id: O
         metadata: Set(jsonb::stored(Value::Object(new.metadata))),
         language: Set(new.language),
         media_type: Set(new.media_type),
-        content_hash: Set(hex(&hash)),
+        content_hash: Set(hash),
         content: Set(new.content),
         state: Set(DocumentState::Queued),
         task_id: Set(new.task_id),

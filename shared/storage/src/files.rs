@@ -4,7 +4,8 @@ use chrono::Utc;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Statement, TransactionTrait};
 use uuid::Uuid;
 
-use crate::error::{Result, StorageError};
+use crate::documents::superseded;
+use crate::error::Result;
 use crate::events::storable;
 use crate::storage::{BULK, Storage, within};
 
@@ -23,27 +24,33 @@ impl Storage {
         .await
     }
 
-    /// Stores the text of a document's file, and drops the file.
+    /// Stores the text of a revision's file, and drops the file.
     ///
     /// # Errors
-    /// [`StorageError::NotFound`], [`StorageError::Unavailable`].
-    pub async fn set_text(&self, id: Uuid, text: &str) -> Result<()> {
+    /// [`StorageError::NotFound`], [`StorageError::Conflict`] when there is a newer revision,
+    /// [`StorageError::Unavailable`].
+    pub async fn set_text(&self, id: Uuid, revision: i32, text: &str) -> Result<()> {
         within(BULK, async {
             let transaction = self.db.begin().await?;
-            let sql = "UPDATE documents SET content = $2, updated_at = $3 WHERE id = $1";
-            let values = [id.into(), storable(text).into(), Utc::now().into()];
+            let sql = "UPDATE documents SET content = $2, updated_at = $3 WHERE id = $1 AND revision = $4";
+            let values = [id.into(), storable(text).into(), Utc::now().into(), revision.into()];
             let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
             if transaction.execute_raw(statement).await?.rows_affected() == 0 {
-                return Err(StorageError::not_found("document", id));
+                self.document(id).await?;
+                return Err(superseded(id));
             }
-            let sql = "DELETE FROM document_files WHERE document_id = $1";
-            let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, [id.into()]);
-            transaction.execute_raw(statement).await?;
+            delete(&transaction, id).await?;
             transaction.commit().await?;
             Ok(())
         })
         .await
     }
+}
+
+pub(crate) async fn delete(transaction: &DatabaseTransaction, document_id: Uuid) -> Result<()> {
+    let sql = "DELETE FROM document_files WHERE document_id = $1";
+    transaction.execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, [document_id.into()])).await?;
+    Ok(())
 }
 
 pub(crate) async fn insert(transaction: &DatabaseTransaction, document_id: Uuid, file: Vec<u8>) -> Result<()> {

@@ -11,6 +11,11 @@ pub(crate) fn stored(value: Value) -> Value {
     swapped(value, '\0', STAND_IN)
 }
 
+/// A field's name as it is stored.
+pub(crate) fn stored_text(text: &str) -> String {
+    text.replace('\0', STAND_IN.encode_utf8(&mut [0; 4]))
+}
+
 /// A stored value as it was sent.
 pub(crate) fn sent(value: Value) -> Value {
     swapped(value, STAND_IN, '\0')

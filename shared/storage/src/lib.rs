@@ -5,7 +5,9 @@
 //! | [`Storage`] | the pool, migrations, health |
 //! | `events` | what was asked for, and what became of it |
 //! | `documents`, `chunks`, `files` | texts, their passages and vectors; files whose text is not taken out yet |
+//! | `collections` | the documents of one name together |
 //! | `conversations` | what was asked and answered in a talk |
+//! | `filter` | conditions on the metadata of documents |
 //! | `search` | passages by meaning, by words, by both |
 //! | `outbox` | messages that must reach the broker, stored with the row that caused them |
 //! | `jsonb` | JSON as PostgreSQL can keep it |
@@ -19,6 +21,7 @@
 
 mod api_keys;
 mod chunks;
+mod collections;
 mod conversations;
 mod cursor;
 mod documents;
@@ -27,22 +30,29 @@ mod entity;
 mod error;
 mod events;
 mod files;
+mod filter;
 mod idempotency;
 mod jsonb;
 mod migration;
 mod outbox;
 mod schedules;
 mod search;
+mod snippet;
 mod storage;
 
 pub use api_keys::{ApiKeyRow, NewApiKey};
 pub use chunks::NewChunk;
+pub use collections::Collection;
 pub use conversations::{NewTurn, Turn};
 pub use cursor::{Cursor, Page};
-pub use documents::{Document, DocumentFilter, DocumentState, DocumentText, NewDocument};
+pub use documents::{
+    CreatedDocument, Document, DocumentFilter, DocumentState, DocumentText, NewDocument, OnDuplicate, Replaced,
+    content_hash,
+};
 pub use embedding_model::EmbeddingModel;
 pub use error::{Result, StorageError};
 pub use events::{CreatedEvent, Event, EventFilter, EventState, NewEvent};
+pub use filter::{Filter, FilterError, MOST_VALUES, OPERATORS};
 pub use idempotency::{IdempotencyKey, request_hash};
 pub use outbox::{NewOutboxMessage, OutboxBacklog, OutboxListener, OutboxMessage, Relayed};
 pub use schedules::{NewSchedule, Schedule, ScheduleFilter, ScheduleRun, ScheduleTimes};

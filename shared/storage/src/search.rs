@@ -2,11 +2,13 @@
 
 use sea_orm::prelude::PgVector;
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, Statement, TransactionTrait, Value as Parameter};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::error::{Result, StorageError};
+use crate::filter::Filter;
 use crate::jsonb;
+use crate::snippet;
 use crate::storage::{OPERATION, Storage, within};
 
 /// How passages are found.
@@ -31,8 +33,8 @@ pub struct SearchQuery {
     pub top_k: u32,
     /// Only in this collection.
     pub collection: Option<String>,
-    /// Only documents whose metadata hold these fields with these values.
-    pub filter: Map<String, Value>,
+    /// Only documents whose metadata are like this.
+    pub filter: Filter,
 }
 
 /// A passage that was found.
@@ -46,46 +48,57 @@ pub struct Hit {
     pub title: Option<String>,
     /// The passage's text.
     pub text: String,
+    /// Its place in the document, from 0.
+    pub position: i32,
+    /// The part of it that has most of the question's words, as HTML: they are marked, everything else is escaped.
+    pub snippet: String,
     /// How well it fits; comparable only within one answer.
     pub score: f64,
     /// The document's metadata.
     pub metadata: Value,
 }
 
+/// Every parameter has to occur.
+const USED: &str = "used AS (SELECT $1::vector, $2::text)";
+
+/// The question's words, any of them, in the language of a passage.
+const ANY: &str = "CASE WHEN $3 ~ '\"|(^|\\s)-\\S' THEN websearch_to_tsquery({language}, $3)
+    ELSE replace(plainto_tsquery({language}, $3)::text, ' & ', ' | ')::tsquery END";
+
+/// The question as PostgreSQL's queries, one for each language that occurs: all words, and any word. The languages are
+/// looked up one after the other in the index, however many passages there are.
+const QUESTIONS: &str = "
+    languages AS (
+        (SELECT language FROM chunks c WHERE {there} ORDER BY language LIMIT 1)
+        UNION ALL
+        SELECT (SELECT c.language FROM chunks c WHERE {there} AND c.language > l.language ORDER BY c.language LIMIT 1)
+        FROM languages l WHERE l.language IS NOT NULL
+    ),
+    questions AS MATERIALIZED (
+        SELECT language, websearch_to_tsquery(language, $3) AS every, {any} AS any
+        FROM languages WHERE language IS NOT NULL
+    )";
+
 /// The nearest passages. The index goes on until enough of them pass the filter (`hnsw.iterative_scan`).
 const NEAREST: &str = "
     nearest AS (
-        SELECT c.id, c.embedding <=> $1 AS distance
-        FROM chunks c JOIN documents d ON d.id = c.document_id
-        WHERE ($2::text IS NULL OR c.collection = $2) AND ($3::jsonb IS NULL OR d.metadata @> $3)
-        ORDER BY c.embedding <=> $1 LIMIT $4
-    )";
-
-/// The question as PostgreSQL's queries, one for each language that occurs: all words, and any word.
-const QUESTIONS: &str = "
-    questions AS MATERIALIZED (
-        SELECT language, websearch_to_tsquery(language, $5) AS every,
-            CASE WHEN $5 ~ '\"|(^|\\s)-\\S' THEN websearch_to_tsquery(language, $5)
-            ELSE replace(plainto_tsquery(language, $5)::text, ' & ', ' | ')::tsquery END AS any
-        FROM (SELECT DISTINCT language FROM chunks WHERE $2::text IS NULL OR collection = $2) AS languages
+        SELECT c.id, c.embedding <=> $1 AS distance FROM {passages} ORDER BY c.embedding <=> $1 LIMIT $4
     )";
 
 /// The passages that hold words of the question. `{words}` is the column of `questions`.
 const WORDED: &str = "
     worded AS (
         SELECT c.id, c.words @@ q.every AS complete, ts_rank(c.words, q.{words}, 1) AS rank
-        FROM questions q
-        JOIN chunks c ON c.words @@ q.{words} AND c.language = q.language
-        JOIN documents d ON d.id = c.document_id
-        WHERE ($2::text IS NULL OR c.collection = $2) AND ($3::jsonb IS NULL OR d.metadata @> $3)
+        FROM {passages} AND c.words @@ q.{words} AND c.language = q.language
         ORDER BY complete DESC, rank DESC, c.id LIMIT $4
     )";
 
-/// The rows of `found (id, score)`, with all that a hit shows.
+/// The rows of `found (id, score, place)`, with all that a hit shows.
 const HITS: &str = "
-    SELECT c.document_id, c.id AS chunk_id, d.title, c.text, found.score, d.metadata
+    SELECT c.document_id, c.id AS chunk_id, d.title, c.text, c.position, found.score, d.metadata,
+        ts_headline(c.language, translate(c.text, {marks}, ''), {any}, {options}) AS snippet
     FROM found JOIN chunks c ON c.id = found.id JOIN documents d ON d.id = c.document_id
-    ORDER BY found.place, c.id LIMIT $6";
+    ORDER BY found.place, c.id LIMIT $5";
 
 /// Reciprocal rank fusion (Cormack, Clarke, Büttcher 2009) with their constant of 60.
 const FUSED: &str = "
@@ -99,6 +112,55 @@ const FUSED: &str = "
         ) AS summed
     )";
 
+/// The statement of a query and its parameters.
+fn statement(query: &SearchQuery, candidates: u32) -> Statement {
+    let vector = match &query.mode {
+        SearchMode::Vector(vector) | SearchMode::Hybrid(vector) => Some(PgVector::from(vector.clone())),
+        SearchMode::Keyword => None,
+    };
+    let mut values: Vec<Parameter> = vec![
+        vector.into(),
+        query.collection.clone().into(),
+        query.text.replace('\0', " ").into(),
+        i64::from(candidates).into(),
+        i64::from(query.top_k).into(),
+    ];
+    let there = if query.collection.is_some() { "c.collection = $2" } else { "true" };
+    let filter = (!query.filter.is_empty()).then(|| query.filter.sql("d.metadata", &mut values));
+    // the documents are looked at only where the filter asks for them
+    let passages = |more: &str| match &filter {
+        Some(filter) => {
+            format!("{more} chunks c JOIN documents d ON d.id = c.document_id WHERE {there} AND {filter}")
+        }
+        None => format!("{more} chunks c WHERE {there}"),
+    };
+    let any = |language: &str| ANY.replace("{language}", language);
+    let nearest = NEAREST.replace("{passages}", &passages(""));
+    let questions = QUESTIONS.replace("{there}", there).replace("{any}", &any("language"));
+    let worded =
+        |words: &str| WORDED.replace("{words}", words).replace("{passages}", &passages("questions q CROSS JOIN"));
+    let hits = HITS
+        .replace("{any}", &any("c.language"))
+        .replace("{marks}", snippet::MARKS)
+        .replace("{options}", snippet::OPTIONS);
+    let sql = match &query.mode {
+        SearchMode::Vector(_) => format!(
+            "WITH {USED}, {nearest}, found AS (SELECT id, 1 - distance AS score, distance AS place FROM nearest) {hits}"
+        ),
+        SearchMode::Keyword => format!(
+            "WITH RECURSIVE {USED}, {questions}, {}, found AS (
+                SELECT id, rank::float8 AS score, row_number() OVER (ORDER BY complete DESC, rank DESC, id) AS place
+                FROM worded
+            ) {hits}",
+            worded("any")
+        ),
+        SearchMode::Hybrid(_) => {
+            format!("WITH RECURSIVE {USED}, {nearest}, {questions}, {}, {FUSED} {hits}", worded("every"))
+        }
+    };
+    Statement::from_sql_and_values(DbBackend::Postgres, sql, values)
+}
+
 impl Storage {
     /// The passages that fit best, best first.
     ///
@@ -110,40 +172,11 @@ impl Storage {
         if query.collection.as_deref().is_some_and(|name| name.contains('\0')) {
             return Ok(vec![]);
         }
-        let text = query.text.replace('\0', " ");
-        let filter = (!query.filter.is_empty()).then(|| jsonb::stored(Value::Object(query.filter.clone())));
-        let vector = match &query.mode {
-            SearchMode::Vector(vector) | SearchMode::Hybrid(vector) => Some(PgVector::from(vector.clone())),
-            SearchMode::Keyword => None,
-        };
-        let sql = match &query.mode {
-            SearchMode::Vector(_) => format!(
-                "WITH {NEAREST}, found AS (SELECT id, 1 - distance AS score, distance AS place FROM nearest), used AS (SELECT $5::text) {HITS}"
-            ),
-            SearchMode::Keyword => format!(
-                "WITH {QUESTIONS}, {}, found AS (
-                    SELECT id, rank::float8 AS score, row_number() OVER (ORDER BY complete DESC, rank DESC, id) AS place
-                    FROM worded
-                ), used AS (SELECT $1::vector) {HITS}",
-                WORDED.replace("{words}", "any")
-            ),
-            SearchMode::Hybrid(_) => {
-                format!("WITH {NEAREST}, {QUESTIONS}, {}, {FUSED} {HITS}", WORDED.replace("{words}", "every"))
-            }
-        };
         // each half brings more than is asked for, so that what both know of can rise
         let candidates = match query.mode {
             SearchMode::Hybrid(_) => query.top_k.saturating_mul(4).max(50),
             _ => query.top_k,
         };
-        let values: [Parameter; 6] = [
-            vector.into(),
-            query.collection.clone().into(),
-            filter.into(),
-            i64::from(candidates).into(),
-            text.into(),
-            i64::from(query.top_k).into(),
-        ];
         within(OPERATION, async {
             let transaction = self.db.begin().await?;
             // for this transaction only: look at enough of the graph, and go on where a filter leaves too few
@@ -153,9 +186,11 @@ impl Storage {
             transaction
                 .execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, settings, [breadth.into()]))
                 .await?;
-            let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
-            let mut hits = Hit::find_by_statement(statement).all(&transaction).await?;
-            hits.iter_mut().for_each(|hit| hit.metadata = jsonb::sent(hit.metadata.take()));
+            let mut hits = Hit::find_by_statement(statement(query, candidates)).all(&transaction).await?;
+            for hit in &mut hits {
+                hit.metadata = jsonb::sent(hit.metadata.take());
+                hit.snippet = snippet::html(&hit.snippet);
+            }
             transaction.commit().await?;
             Ok(hits)
         })

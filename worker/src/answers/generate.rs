@@ -4,7 +4,7 @@ use futures::StreamExt;
 use petiole_ai::extractive::{self, EXTRACTIVE};
 use petiole_ai::prompts::{AnswerPrompt, CondensePrompt, PromptError, PromptPassage, PromptTurn, Prompts};
 use petiole_ai::{ChatRequest, EmbedError, LanguageError, LanguageModel, Message, Piece, Role};
-use petiole_storage::{Hit, NewTurn, SearchMode, SearchQuery, StorageError, Turn};
+use petiole_storage::{Filter, Hit, NewTurn, SearchMode, SearchQuery, StorageError, Turn};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -40,7 +40,7 @@ pub struct AnswerRequest {
     /// Only passages of this collection.
     #[serde(default)]
     pub collection: Option<String>,
-    /// Only documents whose metadata hold these fields with these values.
+    /// Only documents whose metadata are like this.
     #[serde(default)]
     pub filter: Option<Map<String, Value>>,
     /// The conversation that the question belongs to; it begins with its first question.
@@ -60,10 +60,19 @@ impl AnswerRequest {
         if self.question.chars().count() > LONGEST_QUESTION {
             return Err(format!("question: must have at most {LONGEST_QUESTION} characters"));
         }
+        self.filter()?;
         if self.top_k.is_some_and(|top_k| !(1..=MOST_PASSAGES).contains(&top_k)) {
             return Err(format!("top_k: must be from 1 to {MOST_PASSAGES}"));
         }
         Ok(())
+    }
+
+    fn filter(&self) -> Result<Filter, String> {
+        let Some(map) = &self.filter else { return Ok(Filter::default()) };
+        Filter::parse(map).map_err(|errors| {
+            let list = errors.into_iter().map(|error| format!("filter.{}: {}", error.path, error.message));
+            list.collect::<Vec<_>>().join("; ")
+        })
     }
 }
 
@@ -129,7 +138,7 @@ pub async fn generate(
         mode: SearchMode::Hybrid(vector.clone()),
         top_k: request.top_k.unwrap_or(TOP_K),
         collection: request.collection.clone(),
-        filter: request.filter.clone().unwrap_or_default(),
+        filter: request.filter().map_err(AnswerError::Request)?,
     };
     let hits = services.storage.search(&query).await?;
     let mut answer = match &services.language.model {

@@ -1,7 +1,7 @@
 //! Cut a document into passages, embed them, put them into the index.
 
 use petiole_ai::{Chunk, Chunker, EmbedError, TextKind};
-use petiole_storage::{DocumentState, NewChunk, Storage, StorageError};
+use petiole_storage::{DocumentState, DocumentText, NewChunk, Storage, StorageError};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -10,6 +10,9 @@ use crate::services::Services;
 
 /// Passages that are embedded between two reports of progress.
 const PASSAGES_PER_STEP: usize = 32;
+
+/// So many newer revisions are taken up in one run; then the task is tried again.
+const MOST_REVISIONS: usize = 10;
 
 /// What became of a document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,26 +63,38 @@ impl IngestError {
 }
 
 /// Cuts the document into passages, embeds them and puts them into the index. It may run twice, also at the same time:
-/// passages are replaced in one transaction, and a document that is ready is left alone.
+/// passages are replaced in one transaction, and a document that is ready is left alone. One that is handed in again
+/// meanwhile is begun anew.
 ///
 /// # Errors
 /// [`IngestError`]. What cannot succeed later is written on the document as its reason for failure.
 pub async fn ingest(services: &Services, document_id: Uuid) -> Result<IngestReport, IngestError> {
     let storage = &services.storage;
-    let error = match work(services, document_id).await {
-        Ok(report) => return Ok(report),
-        Err(error) => error,
+    let stored = |error| match error {
+        StorageError::NotFound { .. } => IngestError::NotFound(document_id),
+        error => IngestError::Storage(error),
     };
-    if error.is_transient() || matches!(error, IngestError::NotFound(_)) {
-        return Err(error);
-    }
-    // A second run may have brought the document into the index meanwhile: that counts.
-    match storage.document(document_id).await {
-        Ok(document) if document.state == DocumentState::Ready => Ok(report(document_id, document.chunks)),
-        _ => {
-            give_up(storage, document_id, &error.to_string()).await?;
-            Err(error)
+    let mut tries = MOST_REVISIONS;
+    loop {
+        let text = storage.document_text(document_id).await.map_err(stored)?;
+        let revision = text.document.revision;
+        let error = match work(services, text).await {
+            Ok(report) => return Ok(report),
+            Err(error) => error,
+        };
+        let now = storage.document(document_id).await.map_err(stored)?;
+        if now.revision != revision && tries > 0 {
+            tries -= 1;
+            continue;
         }
+        // A second run may have brought the document into the index meanwhile: that counts.
+        if now.state == DocumentState::Ready && now.revision == revision {
+            return Ok(report(document_id, now.chunks));
+        }
+        if !error.is_transient() {
+            give_up(storage, document_id, &error.to_string()).await?;
+        }
+        return Err(error);
     }
 }
 
@@ -95,23 +110,24 @@ pub async fn give_up(storage: &Storage, document_id: Uuid, reason: &str) -> Resu
     }
 }
 
-async fn work(services: &Services, document_id: Uuid) -> Result<IngestReport, IngestError> {
+async fn work(services: &Services, text: DocumentText) -> Result<IngestReport, IngestError> {
     let (storage, embedder) = (&services.storage, services.embedder.as_ref());
+    let document_id = text.document.id;
     let stored = |error| match error {
         StorageError::NotFound { .. } => IngestError::NotFound(document_id),
         error => IngestError::Storage(error),
     };
-    let text = storage.document_text(document_id).await.map_err(stored)?;
     if text.document.state == DocumentState::Ready {
         return Ok(report(document_id, text.document.chunks));
     }
-    storage.set_processing(document_id).await.map_err(stored)?;
+    let revision = text.document.revision;
+    storage.set_processing(document_id, revision).await.map_err(stored)?;
     let media_type = &text.document.media_type;
     let content = match storage.document_file(document_id).await.map_err(stored)? {
         Some(file) => {
             let format = Format::of(media_type).ok_or_else(|| IngestError::Format(media_type.clone()))?;
             let content = services.extractor.extract(format, file).await?;
-            storage.set_text(document_id, &content).await.map_err(stored)?;
+            storage.set_text(document_id, revision, &content).await.map_err(stored)?;
             content
         }
         None => text.content,
@@ -121,7 +137,7 @@ async fn work(services: &Services, document_id: Uuid) -> Result<IngestReport, In
         return Err(IngestError::Empty);
     }
     let count = chunks.len();
-    storage.set_progress(document_id, 0, count).await.map_err(stored)?;
+    storage.set_progress(document_id, revision, 0, count).await.map_err(stored)?;
     let mut passages = Vec::with_capacity(count);
     for step in chunks.chunks(PASSAGES_PER_STEP) {
         let texts: Vec<String> = step.iter().map(|chunk| chunk.text.clone()).collect();
@@ -132,10 +148,9 @@ async fn work(services: &Services, document_id: Uuid) -> Result<IngestReport, In
             tokens: number(chunk.tokens),
             embedding,
         }));
-        storage.set_progress(document_id, passages.len(), count).await.map_err(stored)?;
+        storage.set_progress(document_id, revision, passages.len(), count).await.map_err(stored)?;
     }
-    storage.replace_chunks(document_id, passages).await.map_err(stored)?;
-    storage.mark_ready(document_id).await.map_err(stored)?;
+    storage.replace_chunks(document_id, revision, passages).await.map_err(stored)?;
     tracing::info!(%document_id, chunks = count, "document ingested");
     Ok(IngestReport { document_id, chunks: count })
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use petiole_ai::{Chunker, Embedder, embedder_from};
 use petiole_settings::{AiSettings, Reader};
-use petiole_storage::{NewDocument, NewEvent, NewOutboxMessage, SearchMode, SearchQuery, Storage};
+use petiole_storage::{Filter, NewDocument, NewEvent, NewOutboxMessage, OnDuplicate, SearchMode, SearchQuery, Storage};
 use petiole_worker::Services;
 use petiole_worker::services::Language;
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection};
@@ -81,7 +81,7 @@ impl World {
             file: None,
             task_id: Uuid::new_v4().to_string(),
         };
-        self.storage().create_document(new, message()).await.unwrap();
+        self.storage().create_document(new, message(), OnDuplicate::Store, None).await.unwrap();
         id
     }
 
@@ -101,7 +101,7 @@ impl World {
             mode: SearchMode::Vector(vector),
             top_k: 100,
             collection: None,
-            filter: Map::new(),
+            filter: Filter::default(),
         };
         self.storage().search(&query).await.unwrap().into_iter().map(|hit| hit.text).collect()
     }

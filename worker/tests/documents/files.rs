@@ -90,7 +90,7 @@ async fn document(world: &World, media_type: &str, file: Vec<u8>) -> Uuid {
         file: Some(file),
         task_id: Uuid::new_v4().to_string(),
     };
-    world.storage().create_document(new, message()).await.unwrap();
+    world.storage().create_document(new, message(), petiole_storage::OnDuplicate::Store, None).await.unwrap();
     id
 }
 

@@ -19,6 +19,7 @@ pub struct Model {
     pub chunks_done: i32,
     pub error: Option<String>,
     pub task_id: String,
+    pub revision: i32,
     pub event_id: Option<Uuid>,
     pub created_at: DateTimeUtc,
     pub updated_at: DateTimeUtc,

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use petiole_storage::{EmbeddingModel, NewDocument, NewEvent, NewOutboxMessage, Storage};
+use petiole_storage::{CreatedDocument, EmbeddingModel, NewDocument, NewEvent, NewOutboxMessage, OnDuplicate, Storage};
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection};
 use sea_orm::sqlx::{AssertSqlSafe, Connection, Executor};
 use serde_json::json;
@@ -73,6 +73,12 @@ pub(crate) fn new_event() -> NewEvent {
 
 pub(crate) fn message(text: &str) -> NewOutboxMessage {
     NewOutboxMessage { queue: "celery".into(), priority: 3, task_id: Uuid::new_v4().to_string(), message: text.into() }
+}
+
+/// Stores a document as the API does.
+pub(crate) async fn store(storage: &Storage, new: NewDocument) {
+    let created = storage.create_document(new, message("m"), OnDuplicate::Store, None).await.unwrap();
+    assert_eq!(created, CreatedDocument::New);
 }
 
 pub(crate) fn new_document(collection: &str, title: &str, metadata: serde_json::Value) -> NewDocument {

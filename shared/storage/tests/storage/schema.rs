@@ -1,7 +1,7 @@
 use petiole_storage::{EmbeddingModel, StorageError};
 use serde_json::json;
 
-use crate::database::{empty, message, model, new_document, ready};
+use crate::database::{empty, model, new_document, ready, store};
 
 #[tokio::test]
 async fn two_programs_migrate_at_once() {
@@ -52,8 +52,8 @@ async fn another_model_is_refused_while_there_are_vectors_of_the_first() {
 
     let document = new_document("c", "t", json!({}));
     let id = document.id;
-    storage.create_document(document, message("m")).await.unwrap();
-    storage.replace_chunks(id, vec![crate::search::chunk(0, "text", [1., 0., 0.])]).await.unwrap();
+    store(storage, document).await;
+    storage.replace_chunks(id, 1, vec![crate::search::chunk(0, "text", [1., 0., 0.])]).await.unwrap();
     let error = storage.use_embedding_model(&other).await.unwrap_err();
     let StorageError::EmbeddingModel { stored, configured } = error else { panic!("{error}") };
     assert_eq!((stored, configured), (model(), other));

@@ -1,7 +1,7 @@
-use petiole_storage::{NewChunk, NewDocument, SearchMode, SearchQuery, Storage, StorageError};
+use petiole_storage::{Filter, NewChunk, NewDocument, SearchMode, SearchQuery, Storage, StorageError};
 use serde_json::{Value, json};
 
-use crate::database::{message, new_document, ready};
+use crate::database::{new_document, ready, store};
 
 pub(crate) fn chunk<const N: usize>(position: i32, text: &str, embedding: [f32; N]) -> NewChunk {
     NewChunk { position, text: text.into(), tokens: 3, embedding: embedding.to_vec() }
@@ -11,8 +11,12 @@ pub(crate) fn query(text: &str, mode: SearchMode, top_k: u32) -> SearchQuery {
     SearchQuery { text: text.into(), mode, top_k, collection: None, filter: Default::default() }
 }
 
+fn filter_of(filter: Value) -> Filter {
+    Filter::parse(filter.as_object().unwrap()).unwrap()
+}
+
 fn filtered(filter: Value) -> SearchQuery {
-    SearchQuery { filter: filter.as_object().unwrap().clone(), ..query("", SearchMode::Vector(vec![1., 0., 0.]), 50) }
+    SearchQuery { filter: filter_of(filter), ..query("", SearchMode::Vector(vec![1., 0., 0.]), 50) }
 }
 
 /// Three animals and a part, apart in meaning.
@@ -31,8 +35,8 @@ async fn animals(storage: &Storage) {
     for (title, text, vector, metadata) in rows {
         let new = new_document("animals", title, metadata);
         let id = new.id;
-        storage.create_document(new, message("m")).await.unwrap();
-        storage.replace_chunks(id, vec![chunk(0, text, vector)]).await.unwrap();
+        store(storage, new).await;
+        storage.replace_chunks(id, 1, vec![chunk(0, text, vector)]).await.unwrap();
     }
 }
 
@@ -75,8 +79,8 @@ async fn each_document_is_read_in_its_own_language() {
     animals(storage).await;
     let german = NewDocument { language: "german".into(), ..new_document("animals", "haus", json!({})) };
     let id = german.id;
-    storage.create_document(german, message("m")).await.unwrap();
-    storage.replace_chunks(id, vec![chunk(0, "Die alten Häuser am Fluss", [0., 0.5, 0.5])]).await.unwrap();
+    store(storage, german).await;
+    storage.replace_chunks(id, 1, vec![chunk(0, "Die alten Häuser am Fluss", [0., 0.5, 0.5])]).await.unwrap();
     assert_eq!(titles(storage, &query("Haus", SearchMode::Keyword, 5)).await, ["haus"]);
     // The question's words have forms of that language as well.
     assert_eq!(titles(storage, &query("Häusern", SearchMode::Keyword, 5)).await, ["haus"]);
@@ -108,15 +112,58 @@ async fn filters_compare_values_and_types() {
     assert_eq!(titles(storage, &filtered(json!({"legs": 0}))).await, ["whale", "part"]);
     assert_eq!(titles(storage, &filtered(json!({"legs": 0, "kind": "part"}))).await, ["part"]);
     assert_eq!(titles(storage, &filtered(json!({"tags": ["sea"]}))).await, ["whale"]);
-    for none in
-        [json!({"legs": "0"}), json!({"nothing": "here"}), json!({"kind' OR 1=1 --": "x"}), json!({"kind": {"a": 1}})]
-    {
+    for none in [json!({"legs": "0"}), json!({"nothing": "here"}), json!({"kind' OR 1=1 --": "x"})] {
         assert!(titles(storage, &filtered(none.clone())).await.is_empty(), "{none}");
     }
+    // a list that holds it, whole numbers and fractions, texts by their letters, and what is not there
+    for (filter, expected) in [
+        (json!({"tags": "sea"}), vec!["whale"]),
+        (json!({"tags": ["sea", "land"]}), vec![]),
+        (json!({"legs": 2.0}), vec!["eagle"]),
+        (json!({"legs": {"$gt": 0}}), vec!["spider", "eagle"]),
+        (json!({"legs": {"$gte": 2, "$lt": 8}}), vec!["eagle"]),
+        (json!({"legs": {"$lte": "2"}}), vec![]),
+        (json!({"kind": {"$gte": "b", "$lt": "n"}}), vec!["whale", "eagle"]),
+        (json!({"tags": {"$gte": "s"}}), vec!["whale"]),
+        (json!({"kind": {"$in": ["part", "bird"]}}), vec!["eagle", "part"]),
+        (json!({"kind": {"$nin": ["part", "bird"]}}), vec!["whale", "spider"]),
+        (json!({"legs": {"$ne": 0}}), vec!["spider", "eagle"]),
+        (json!({"tags": {"$ne": "sea"}, "legs": {"$eq": 0}}), vec!["part"]),
+        (json!({"tags": {"$exists": true}}), vec!["whale"]),
+        (json!({"tags": {"$exists": false}, "legs": 0}), vec!["part"]),
+        (json!({"$or": [{"kind": "bird"}, {"legs": {"$gt": 7}}]}), vec!["spider", "eagle"]),
+        (json!({"$and": [{"legs": 0}, {"$not": {"kind": "part"}}]}), vec!["whale"]),
+        (json!({"a' || pg_sleep(9)": {"$gt": "' || 1"}}), vec![]),
+    ] {
+        assert_eq!(titles(storage, &filtered(filter.clone())).await, expected, "{filter}");
+    }
     assert!(titles(storage, &filtered(json!({"a\0": 1}))).await.is_empty());
+    assert!(titles(storage, &filtered(json!({"a\0": {"$exists": true}}))).await.is_empty());
     assert!(storage.search(&query("a\0b", SearchMode::Keyword, 5)).await.unwrap().is_empty());
     let nowhere = SearchQuery { collection: Some("\0".into()), ..filtered(json!({})) };
     assert!(titles(storage, &nowhere).await.is_empty());
+}
+
+#[tokio::test]
+async fn snippets_mark_the_words_and_are_safe_to_show() {
+    let database = ready().await;
+    let storage = &database.storage;
+    animals(storage).await;
+    let new = new_document("animals", "long", json!({}));
+    let id = new.id;
+    store(storage, new).await;
+    let filler = "Nothing of interest stands in this sentence. ".repeat(30);
+    let text = format!("{filler} <script>alert(1)</script> Lighthouses \u{fdd1}guide\u{fdd2} ships & boats. {filler}");
+    storage.replace_chunks(id, 1, vec![chunk(0, &text, [0.1, 0.1, 1.])]).await.unwrap();
+    for mode in [SearchMode::Keyword, SearchMode::Vector(vec![0.1, 0.1, 1.]), SearchMode::Hybrid(vec![0.1, 0.1, 1.])] {
+        let hit = storage.search(&query("what guides a ship", mode, 1)).await.unwrap().remove(0);
+        assert_eq!(hit.title.as_deref(), Some("long"));
+        assert!(hit.snippet.contains("<mark>guide</mark> <mark>ships</mark> &amp; boats"), "{}", hit.snippet);
+        assert!(!hit.snippet.contains("<script") && hit.snippet.len() < 500, "{}", hit.snippet);
+    }
+    // without a word of the question, the passage's begin
+    let hit = storage.search(&query("zzz", SearchMode::Vector(vec![1., 0.1, 0.]), 1)).await.unwrap().remove(0);
+    assert_eq!(hit.snippet, "The blue whale is the heaviest animal.");
 }
 
 #[tokio::test]
@@ -164,9 +211,9 @@ async fn a_selective_filter_still_fills_the_answer() {
     for (title, n, second) in [("near", 2_000, 0.), ("far", 30, 1.)] {
         let new = new_document("many", title, json!({"which": title}));
         let id = new.id;
-        storage.create_document(new, message("m")).await.unwrap();
+        store(storage, new).await;
         let vector = |i: i32| [1., second + i as f32 / 100_000., 0.3];
-        storage.replace_chunks(id, (0..n).map(|i| chunk(i, "x", vector(i))).collect()).await.unwrap();
+        storage.replace_chunks(id, 1, (0..n).map(|i| chunk(i, "x", vector(i))).collect()).await.unwrap();
     }
     let mut other = PgConnection::connect(&database.url).await.unwrap();
     other.execute("ANALYZE").await.unwrap();
@@ -182,7 +229,7 @@ async fn a_selective_filter_still_fills_the_answer() {
     let fresh = Storage::connect(&database.url, 2).await.unwrap();
     let far = SearchQuery {
         collection: Some("many".into()),
-        filter: json!({"which": "far"}).as_object().unwrap().clone(),
+        filter: filter_of(json!({"which": "far"})),
         ..query("", SearchMode::Vector(vec![1., 0., 0.3]), 20)
     };
     let hits = fresh.search(&far).await.unwrap();

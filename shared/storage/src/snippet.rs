@@ -1,0 +1,38 @@
+//! Snippets: the part of a passage that has most of the question's words, with these marked.
+
+/// Noncharacters, which Unicode sets aside for a program's own use: the begin and the end of a word that is marked.
+const BEGIN: char = '\u{fdd1}';
+const END: char = '\u{fdd2}';
+/// Both, as SQL: no passage may bring its own.
+pub(crate) const MARKS: &str = r"U&'\FDD1\FDD2'";
+/// How PostgreSQL makes them (`ts_headline`).
+pub(crate) const OPTIONS: &str =
+    r#"U&'StartSel="\FDD1", StopSel="\FDD2", MaxWords=40, MinWords=20, MaxFragments=2, FragmentDelimiter=" … "'"#;
+
+/// The headline as HTML: marked words stand in `<mark>`, everything else is escaped.
+pub(crate) fn html(headline: &str) -> String {
+    let mut out = String::with_capacity(headline.len() + 32);
+    for character in headline.trim().chars() {
+        match character {
+            BEGIN => out.push_str("<mark>"),
+            END => out.push_str("</mark>"),
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_marks_are_markup() {
+        assert_eq!(html(" a <b> \u{fdd1}c\u{fdd2} & \"d\" "), "a &lt;b&gt; <mark>c</mark> &amp; &quot;d&quot;");
+    }
+}
