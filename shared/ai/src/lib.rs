@@ -8,6 +8,7 @@
 //! | [`openai`] | any OpenAI-compatible server's embeddings and language models |
 //! | [`prompts`] | templates of what a language model is asked, with typed variables and versions |
 //! | [`extractive`], [`sentences`] | answers, summaries and classes by the meanings of sentences, without a language model |
+//! | [`reranker`] | what a search found, read again together with the question |
 //! | [`structured`] | JSON of a schema by a language model, checked and repaired |
 //! | [`patterns`] | dates, addresses, amounts by their form |
 //! | [`chunker`] | long texts into passages that fit the model |
@@ -24,6 +25,7 @@ pub mod minilm;
 pub mod openai;
 pub mod patterns;
 pub mod prompts;
+pub mod reranker;
 pub mod sentences;
 pub mod structured;
 
@@ -34,4 +36,5 @@ pub use embedder::{EmbedError, Embedder, embedder_from};
 pub use language_model::{
     ChatRequest, Completion, Form, LanguageError, LanguageModel, Message, Piece, Pieces, Role, language_model_from,
 };
+pub use reranker::{RerankError, Reranker, reranker_from};
 pub use vector::cosine;

@@ -25,6 +25,16 @@ pub struct AiSettings {
     pub openai_base_url: Option<String>,
     /// `OPENAI_API_KEY`: the key of that server.
     pub openai_api_key: Option<SecretString>,
+    /// `RERANK_MODEL`: what re-ranks; `sentences`, the default, needs no model of its own.
+    pub rerank_model: Option<String>,
+    /// `RERANK_BASE_URL`: a server with that model and `POST …/rerank`; the OpenAI-compatible one unless set.
+    pub rerank_base_url: Option<String>,
+    /// `RERANK_API_KEY`: the key of that server.
+    pub rerank_api_key: Option<SecretString>,
+    /// `RERANK_CANDIDATES`: how many of the first hits are re-ranked.
+    pub rerank_candidates: u32,
+    /// `RERANK`: whether searches re-rank that do not say it themselves.
+    pub rerank: bool,
     /// `LANGUAGE_MODEL`: the model of that server that writes text; without one, answers are passages of the documents.
     pub language_model: Option<String>,
     /// `LANGUAGE_MAX_TOKENS`: the most tokens that an answer may have.
@@ -64,8 +74,13 @@ impl AiSettings {
             embedding_dimensions: reader.optional(&["EMBEDDING_DIMENSIONS"], "a whole number"),
             embedding_batch_size: reader.number(&["EMBEDDING_BATCH_SIZE"], 32, 1..=2048),
             model_dir: read_model_dir(reader),
-            openai_base_url: read_base_url(reader),
+            openai_base_url: read_base_url(reader, "OPENAI_BASE_URL"),
             openai_api_key: reader.secret(&["OPENAI_API_KEY"]),
+            rerank_model: reader.optional(&["RERANK_MODEL"], "the name of a re-ranking model"),
+            rerank_base_url: read_base_url(reader, "RERANK_BASE_URL"),
+            rerank_api_key: reader.secret(&["RERANK_API_KEY"]),
+            rerank_candidates: reader.number(&["RERANK_CANDIDATES"], 30, 1..=1000),
+            rerank: reader.boolean(&["RERANK"], false),
             language_model: reader.optional(&["LANGUAGE_MODEL"], "the name of a language model"),
             language_max_tokens: reader.number(&["LANGUAGE_MAX_TOKENS"], 1024, 1..=1_000_000),
             language_context_tokens: reader.number(&["LANGUAGE_CONTEXT_TOKENS"], 3000, 64..=10_000_000),
@@ -96,8 +111,8 @@ fn read_model_dir(reader: &mut Reader) -> PathBuf {
     cache.or(home).unwrap_or_else(|| PathBuf::from("/var/cache")).join("petiole/models")
 }
 
-fn read_base_url(reader: &mut Reader) -> Option<String> {
-    let (name, url) = reader.text(&["OPENAI_BASE_URL"])?;
+fn read_base_url(reader: &mut Reader, name: &str) -> Option<String> {
+    let (name, url) = reader.text(&[name])?;
     if url.starts_with("http://") || url.starts_with("https://") {
         return Some(url.trim_end_matches('/').to_owned());
     }

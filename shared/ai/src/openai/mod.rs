@@ -5,10 +5,12 @@
 //! | `server` | requests, refusals, retries; what both endpoints share |
 //! | `embeddings` | `POST /embeddings` |
 //! | `chat` | `POST /chat/completions`, streamed |
+//! | `rerank` | `POST /rerank` |
 //! | `sse` | server-sent events, read as they come |
 
 mod chat;
 mod embeddings;
+mod rerank;
 mod server;
 mod sse;
 
@@ -16,3 +18,4 @@ pub(crate) use server::may_pass;
 
 pub use chat::OpenAiChat;
 pub use embeddings::OpenAiEmbedder;
+pub use rerank::RerankServer;

@@ -47,10 +47,20 @@ impl Server {
                 )));
             }
         };
+        Self::new(settings, base, settings.openai_api_key.clone(), "OPENAI_API_KEY")
+    }
+
+    /// The server at `base` with this key, which stands in the variable `key_setting`.
+    pub(super) fn new(
+        settings: &AiSettings,
+        base: &str,
+        key: Option<SecretString>,
+        key_setting: &str,
+    ) -> Result<Self, ServerError> {
         Ok(Self {
-            client: client(settings)?,
+            client: client(settings, key.as_ref(), key_setting)?,
             base: base.trim_end_matches('/').to_owned(),
-            key: settings.openai_api_key.clone(),
+            key,
             retries: ExponentialBuilder::default()
                 .with_jitter()
                 .with_min_delay(Duration::from_millis(250))
@@ -127,11 +137,15 @@ pub(crate) fn may_pass(status: u16) -> bool {
     matches!(status, 408 | 429 | 500..=599)
 }
 
-fn client(settings: &AiSettings) -> Result<reqwest::Client, ServerError> {
+fn client(
+    settings: &AiSettings,
+    key: Option<&SecretString>,
+    key_setting: &str,
+) -> Result<reqwest::Client, ServerError> {
     let mut headers = HeaderMap::new();
-    if let Some(key) = &settings.openai_api_key {
+    if let Some(key) = key {
         let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret().trim()))
-            .map_err(|_| ServerError::Settings("OPENAI_API_KEY holds characters that no key has".to_owned()))?;
+            .map_err(|_| ServerError::Settings(format!("{key_setting} holds characters that no key has")))?;
         value.set_sensitive(true);
         headers.insert(AUTHORIZATION, value);
     }
