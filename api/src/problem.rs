@@ -1,6 +1,6 @@
 //! The one form of every error: a problem document (RFC 9457).
 
-use petiole_ai::EmbedError;
+use petiole_ai::{EmbedError, RerankError};
 use petiole_client::ClientError;
 use petiole_storage::StorageError;
 use poem::error::{MethodNotAllowedError, NotFoundError, ParseMultipartError, ReadBodyError, ResponseError};
@@ -255,5 +255,12 @@ impl From<EmbedError> for Problem {
     fn from(error: EmbedError) -> Self {
         tracing::error!(%error, "the query could not be embedded");
         Self::unavailable("the embedding model is not available; keyword search works without it")
+    }
+}
+
+impl From<RerankError> for Problem {
+    fn from(error: RerankError) -> Self {
+        tracing::error!(%error, "the hits could not be re-ranked");
+        Self::unavailable("the re-ranking model is not available; search works without it")
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use petiole_ai::{Embedder, embedder_from};
+use petiole_ai::{Embedder, Reranker, embedder_from, reranker_from};
 use petiole_beat::Tz;
 use petiole_client::queues::Queues;
 use petiole_client::{Client, ClientConfig};
@@ -52,6 +52,9 @@ pub struct State {
     /// Where the built-in page's link to Flower leads: a URL, or a port of its own host.
     pub(crate) flower: (Option<String>, u16),
     embedder: Result<Arc<dyn Embedder>, String>,
+    reranker: Result<Arc<dyn Reranker>, String>,
+    /// Whether searches re-rank that do not say it themselves, and how many of the first hits.
+    pub(crate) reranks: (bool, u32),
     workers: Arc<Mutex<Option<(Instant, usize)>>>,
 }
 
@@ -79,6 +82,13 @@ impl State {
         if let Err(error) = &embedder {
             tracing::warn!(error, "searching by meaning will not work");
         }
+        let reranker = match &embedder {
+            Ok(embedder) => reranker_from(&settings.ai, embedder).map_err(|error| error.to_string()),
+            Err(error) => Err(error.clone()),
+        };
+        if let (Ok(_), Err(error)) = (&embedder, &reranker) {
+            tracing::warn!(error, "re-ranking will not work");
+        }
         let mut reader = Reader::from_env();
         let time_zone = petiole_settings::time_zone(&mut reader);
         reader.finish()?;
@@ -102,6 +112,8 @@ impl State {
             client,
             flower: (settings.api.flower_url.clone(), settings.api.flower_port),
             embedder,
+            reranker,
+            reranks: (settings.ai.rerank, settings.ai.rerank_candidates),
             workers: Arc::default(),
         })
     }
@@ -114,6 +126,16 @@ impl State {
         self.embedder
             .as_ref()
             .map_err(|_| Problem::unavailable("there is no embedding model here; keyword search works without it"))
+    }
+
+    /// The re-ranker.
+    ///
+    /// # Errors
+    /// 503 when there is none.
+    pub fn reranker(&self) -> Result<&Arc<dyn Reranker>, Problem> {
+        self.reranker
+            .as_ref()
+            .map_err(|_| Problem::unavailable("there is no re-ranking model here; search works without it"))
     }
 
     /// How many workers answer, believed for some seconds.

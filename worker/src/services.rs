@@ -3,7 +3,11 @@
 use std::sync::{Arc, OnceLock};
 
 use petiole_ai::prompts::{PromptError, Prompts};
-use petiole_ai::{Chunker, EmbedError, Embedder, LanguageError, LanguageModel, embedder_from, language_model_from};
+use petiole_ai::reranker::BySentences;
+use petiole_ai::{
+    Chunker, EmbedError, Embedder, LanguageError, LanguageModel, RerankError, Reranker, embedder_from,
+    language_model_from, reranker_from,
+};
 use petiole_redis::{Backend, Connector, RedisError};
 use petiole_settings::{AiSettings, Settings};
 use petiole_storage::{EmbeddingModel, Storage, StorageError};
@@ -25,7 +29,31 @@ pub struct Services {
     pub language: Language,
     /// What reads files.
     pub extractor: Extractor,
+    /// What puts passages in order.
+    pub reranking: Reranking,
     declared: Arc<OnceCell<()>>,
+}
+
+/// What puts passages in order, and when.
+#[derive(Clone)]
+pub struct Reranking {
+    /// The re-ranker.
+    pub reranker: Arc<dyn Reranker>,
+    /// How many passages it is given.
+    pub candidates: u32,
+    /// Whether it is asked when a question does not say.
+    pub by_default: bool,
+}
+
+impl Reranking {
+    /// What the settings speak of.
+    ///
+    /// # Errors
+    /// [`ServicesError::Rerank`].
+    pub fn from_settings(settings: &AiSettings, embedder: &Arc<dyn Embedder>) -> Result<Self, ServicesError> {
+        let reranker = reranker_from(settings, embedder)?;
+        Ok(Self { reranker, candidates: settings.rerank_candidates, by_default: settings.rerank })
+    }
 }
 
 /// What writes texts, and how much it is given.
@@ -68,6 +96,9 @@ pub enum ServicesError {
     /// The language model's settings.
     #[error(transparent)]
     Language(#[from] LanguageError),
+    /// The re-ranker's settings.
+    #[error(transparent)]
+    Rerank(#[from] RerankError),
     /// The prompts in `PROMPTS_DIR`.
     #[error(transparent)]
     Prompts(#[from] PromptError),
@@ -88,13 +119,16 @@ impl Services {
     fn from_settings(storage: Storage, settings: &Settings) -> Result<Self, ServicesError> {
         let embedder = embedder_from(&settings.ai)?;
         let chunker = Chunker::from_settings(&settings.ai)?;
-        Ok(Self::new(storage, embedder, chunker, Language::from_settings(&settings.ai)?))
+        let reranking = Reranking::from_settings(&settings.ai, &embedder)?;
+        Ok(Self { reranking, ..Self::new(storage, embedder, chunker, Language::from_settings(&settings.ai)?) })
     }
 
-    /// Services of the caller's own making.
+    /// Services of the caller's own making, which re-rank by sentences.
     pub fn new(storage: Storage, embedder: Arc<dyn Embedder>, chunker: Chunker, language: Language) -> Self {
         let extractor = Extractor::default();
-        Self { storage, embedder, chunker, language, extractor, declared: Arc::new(OnceCell::new()) }
+        let reranker = Arc::new(BySentences::new(embedder.clone()));
+        let reranking = Reranking { reranker, candidates: 30, by_default: false };
+        Self { storage, embedder, chunker, language, extractor, reranking, declared: Arc::new(OnceCell::new()) }
     }
 
     /// Declares the embedding model to the database, once; later calls cost nothing. Not at start: a worker may be up

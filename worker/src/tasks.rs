@@ -102,9 +102,10 @@ pub async fn generate_answer(
     filter: Option<Map<String, Value>>,
     conversation_id: Option<String>,
     stream: Option<bool>,
+    rerank: Option<bool>,
 ) -> TaskResult<Answer> {
     let conversation_id = conversation_id.as_deref().map(parse_id).transpose()?;
-    let request = AnswerRequest { question, top_k, collection, filter, conversation_id };
+    let request = AnswerRequest { question, top_k, collection, filter, conversation_id, rerank };
     request.check().map_err(|reason| raise(TaskException::builtin("ValueError", reason)))?;
     let Some(context) = context() else {
         return Err(raise(TaskException::builtin("RuntimeError", "answers.generate runs in a worker")));

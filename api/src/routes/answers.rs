@@ -45,6 +45,8 @@ pub(crate) struct AnswerRequest {
     /// How many passages the answer may rest on.
     #[oai(default = "default_top_k", validator(minimum(value = "1"), maximum(value = "1000")))]
     top_k: u32,
+    /// Whether the passages that were found are read again and put in order by that; as for a search.
+    rerank: Option<bool>,
     /// Only passages of this collection.
     #[oai(validator(max_length = 200, pattern = r"^[^\x00]*$"))]
     collection: Option<String>,
@@ -65,6 +67,7 @@ impl Example for AnswerRequest {
         Self {
             question: Text("What does the Analytical Engine weave?".into()),
             top_k: 5,
+            rerank: None,
             collection: Some("history".into()),
             filter: MetadataFilter::default(),
             conversation_id: None,
@@ -79,6 +82,9 @@ impl AnswerRequest {
         task.headers.insert("request_id".into(), json!(request_id.0));
         task.kwargs.insert("question".into(), json!(self.question.0));
         task.kwargs.insert("top_k".into(), json!(self.top_k));
+        if let Some(rerank) = self.rerank {
+            task.kwargs.insert("rerank".into(), json!(rerank));
+        }
         if let Some(collection) = self.collection {
             task.kwargs.insert("collection".into(), json!(collection));
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use petiole_ai::reranker;
 use petiole_storage::{Hit, SearchMode, SearchQuery};
 use poem::web::Data;
 use poem_openapi::payload::Json;
@@ -20,6 +21,8 @@ use crate::state::State;
 
 /// How long embedding the question may take; the first one waits for the model to be loaded.
 const EMBED: Duration = Duration::from_secs(20);
+/// How long re-ranking may take.
+const RERANK: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Default)]
 pub(crate) struct Search;
@@ -50,6 +53,9 @@ pub(crate) struct SearchRequest {
     /// How passages are found.
     #[oai(default)]
     mode: Mode,
+    /// Whether the first hits are read again, each together with the question, and put in order by that. It takes longer and
+    /// finds better; `RERANK` says what is done when this is missing.
+    rerank: Option<bool>,
     /// Only in this collection.
     #[oai(validator(max_length = 200))]
     collection: Option<String>,
@@ -68,6 +74,7 @@ impl Example for SearchRequest {
             query: Text("machines that weave patterns".into()),
             top_k: 5,
             mode: Mode::Hybrid,
+            rerank: None,
             collection: Some("history".into()),
             filter: MetadataFilter::default(),
         }
@@ -138,7 +145,11 @@ impl Search {
         };
         let query =
             SearchQuery { text: request.query.0, mode, top_k: request.top_k, collection: request.collection, filter };
-        let hits = state.storage.search(&query).await?;
+        let mut hits = state.storage.search(&query).await?;
+        if reranks {
+            hits = reranked(&state, &query.text, hits).await?;
+            hits.truncate(usize::try_from(request.top_k).unwrap_or(usize::MAX));
+        }
         Ok(Json(Hits { hits: hits.into_iter().map(Into::into).collect() }))
     }
 }
@@ -149,4 +160,18 @@ async fn embed(state: &State, query: &str) -> Result<Vec<f32>, Problem> {
         .await
         .map_err(|_| Problem::unavailable("the embedding model did not answer in time"))??;
     vectors.into_iter().next().ok_or_else(|| Problem::unavailable("the embedding model gave no vector"))
+}
+
+/// The hits in the order of the re-ranker, with its scores.
+async fn reranked(state: &State, question: &str, hits: Vec<Hit>) -> Result<Vec<Hit>, Problem> {
+    let mut hits: Vec<Option<Hit>> = hits.into_iter().map(Some).collect();
+    let texts: Vec<String> = hits.iter().flatten().map(|hit| hit.text.clone()).collect();
+    let order = tokio::time::timeout(RERANK, reranker::order(state.reranker()?.as_ref(), question, &texts))
+        .await
+        .map_err(|_| Problem::unavailable("the re-ranking model did not answer in time"))??;
+    let best = order.into_iter().filter_map(|(place, score)| {
+        let hit = hits.get_mut(place)?.take()?;
+        Some(Hit { score: f64::from(score), ..hit })
+    });
+    Ok(best.collect())
 }

@@ -3,7 +3,7 @@
 use futures::StreamExt;
 use petiole_ai::extractive::{self, EXTRACTIVE};
 use petiole_ai::prompts::{AnswerPrompt, CondensePrompt, PromptError, PromptPassage, PromptTurn, Prompts};
-use petiole_ai::{ChatRequest, EmbedError, LanguageError, LanguageModel, Message, Piece, Role};
+use petiole_ai::{ChatRequest, EmbedError, LanguageError, LanguageModel, Message, Piece, RerankError, Role, reranker};
 use petiole_storage::{Filter, Hit, NewTurn, SearchMode, SearchQuery, StorageError, Turn};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -46,6 +46,9 @@ pub struct AnswerRequest {
     /// The conversation that the question belongs to; it begins with its first question.
     #[serde(default)]
     pub conversation_id: Option<Uuid>,
+    /// Whether the passages are re-ranked; the settings say it if it does not.
+    #[serde(default)]
+    pub rerank: Option<bool>,
 }
 
 impl AnswerRequest {
@@ -88,6 +91,9 @@ pub enum AnswerError {
     /// The language model.
     #[error(transparent)]
     Language(#[from] LanguageError),
+    /// The passages could not be re-ranked.
+    #[error(transparent)]
+    Rerank(#[from] RerankError),
     /// A prompt of `PROMPTS_DIR`.
     #[error(transparent)]
     Prompt(#[from] PromptError),
@@ -102,7 +108,7 @@ impl AnswerError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Storage(error) => matches!(error, StorageError::Unavailable(_) | StorageError::Conflict(_)),
-            Self::Request(_) | Self::Embed(_) | Self::Language(_) | Self::Prompt(_) => false,
+            Self::Request(_) | Self::Embed(_) | Self::Language(_) | Self::Rerank(_) | Self::Prompt(_) => false,
         }
     }
 }
@@ -133,14 +139,20 @@ pub async fn generate(
     let turns = &turns[turns.len().saturating_sub(services.language.turns as usize)..];
     let asked = standalone(services, &request.question, turns).await?;
     let vector = services.embedder.embed(std::slice::from_ref(&asked)).await?.remove(0);
+    let top_k = request.top_k.unwrap_or(TOP_K);
+    let reranks = request.rerank.unwrap_or(services.reranking.by_default);
     let query = SearchQuery {
         text: asked,
         mode: SearchMode::Hybrid(vector.clone()),
-        top_k: request.top_k.unwrap_or(TOP_K),
+        top_k: if reranks { top_k.max(services.reranking.candidates) } else { top_k },
         collection: request.collection.clone(),
         filter: request.filter().map_err(AnswerError::Request)?,
     };
-    let hits = services.storage.search(&query).await?;
+    let mut hits = services.storage.search(&query).await?;
+    if reranks {
+        hits = reranked(services, &query.text, hits).await?;
+        hits.truncate(usize::try_from(top_k).unwrap_or(usize::MAX));
+    }
     let mut answer = match &services.language.model {
         Some(model) if !hits.is_empty() => {
             written(services, model.as_ref(), &request.question, turns, &hits, speaker).await?
@@ -164,6 +176,14 @@ pub async fn generate(
         services.storage.add_turn(turn).await?;
     }
     Ok(answer)
+}
+
+/// The passages in the order of the re-ranker.
+async fn reranked(services: &Services, question: &str, hits: Vec<Hit>) -> Result<Vec<Hit>, AnswerError> {
+    let mut hits: Vec<Option<Hit>> = hits.into_iter().map(Some).collect();
+    let texts: Vec<String> = hits.iter().flatten().map(|hit| hit.text.clone()).collect();
+    let order = reranker::order(services.reranking.reranker.as_ref(), question, &texts).await?;
+    Ok(order.into_iter().filter_map(|(place, _)| hits.get_mut(place)?.take()).collect())
 }
 
 async fn say(speaker: Option<&Speaker>, text: &str) {
