@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::auth::guarded;
 use crate::filter;
+use crate::upload;
 
 /// Redoc's page asks a font server; the system's fonts do as well, and work without a network.
 const FONTS: &str = "fonts.googleapis.com";
@@ -72,6 +73,11 @@ fn complete(mut document: Value, keys: KeysAre) -> Value {
         }
     }
     if let Some(schemas) = document["components"]["schemas"].as_object_mut() {
+        let objects: Vec<String> = schemas
+            .iter()
+            .filter(|(_, schema)| schema["type"] == "object" && schema["oneOf"].is_null())
+            .map(|(name, _)| format!("#/components/schemas/{name}"))
+            .collect();
         let enums: Map<String, Value> = schemas
             .iter()
             .filter(|(_, schema)| !schema["enum"].is_null())
@@ -79,9 +85,30 @@ fn complete(mut document: Value, keys: KeysAre) -> Value {
             .collect();
         for (name, schema) in schemas.iter_mut() {
             complete_schema(name, schema, &enums);
+            readable_for_generators(schema, &objects);
         }
     }
     document
+}
+
+/// What generators of clients stumble over is said in another way: an empty object as a default, and descriptions beside
+/// references to what is no object.
+fn readable_for_generators(schema: &mut Value, objects: &[String]) {
+    match schema {
+        Value::Object(map) => {
+            if map.get("default").is_some_and(|default| default == &json!({})) {
+                map.remove("default");
+            }
+            let reference = map.get("allOf").and_then(|all| all[0]["$ref"].as_str()).map(str::to_owned);
+            if let Some(reference) = reference.filter(|reference| !objects.contains(reference)) {
+                map.clear();
+                map.insert("$ref".into(), reference.into());
+            }
+            map.values_mut().for_each(|inner| readable_for_generators(inner, objects));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|inner| readable_for_generators(inner, objects)),
+        _ => {}
+    }
 }
 
 fn complete_operation(path: &str, method: &str, operation: &mut Value, keys: KeysAre) {
@@ -93,8 +120,11 @@ fn complete_operation(path: &str, method: &str, operation: &mut Value, keys: Key
     if operation["description"].is_null() {
         operation["description"] = operation["summary"].clone();
     }
-    if let Some(form) = operation.pointer_mut("/requestBody/content/multipart~1form-data/schema") {
-        form["additionalProperties"] = json!(false);
+    if let Some(form) = operation.pointer_mut("/requestBody/content/multipart~1form-data") {
+        form["schema"]["additionalProperties"] = json!(false);
+        form["encoding"] = json!({
+            "file": {"contentType": upload::TAKEN.join(", ")}, "metadata": {"contentType": "application/json"},
+        });
     }
     let Some(responses) = operation["responses"].as_object_mut() else { return };
     if guarded(path) {
@@ -177,7 +207,7 @@ fn complete_schema(name: &str, schema: &mut Value, enums: &Map<String, Value>) {
     }
     if name.ends_with("Request") && ["crontab", "interval"].iter().all(|name| schema["properties"].get(name).is_some())
     {
-        times_of_schedule(schema, required.iter().any(|name| name == "name"));
+        times_of_schedule(name, schema, required.iter().any(|name| name == "name"));
     }
     if ["eta", "countdown"].iter().all(|name| schema["properties"].get(name).is_some()) {
         schema["not"] = json!({
@@ -189,22 +219,27 @@ fn complete_schema(name: &str, schema: &mut Value, enums: &Map<String, Value>) {
 
 /// A schedule has a crontab or an interval; what belongs to one does not go with the other. A change may leave both as they
 /// are.
-fn times_of_schedule(schema: &mut Value, whole: bool) {
-    let none = |kind: &str| json!({"type": kind, "nullable": true, "enum": [null]});
-    let not_relative = json!({"type": "boolean", "nullable": true, "enum": [false, null]});
+fn times_of_schedule(name: &str, schema: &mut Value, whole: bool) {
+    // null and nothing else: no text and no number is like this, and generators of clients read it
+    let none = |kind: &str| match kind {
+        "number" => json!({"type": kind, "nullable": true, "minimum": 1, "maximum": 0}),
+        _ => json!({"type": kind, "nullable": true, "minLength": 1, "maxLength": 0}),
+    };
+    let not_relative = json!({"type": "boolean", "nullable": true, "not": {"enum": [true]}});
+    let titled = |way: &str| format!("{name} {way}");
     let mut ways = vec![
         json!({
-            "type": "object", "title": "by a crontab", "required": ["crontab"],
+            "type": "object", "title": titled("by a crontab"), "required": ["crontab"],
             "properties": {"crontab": {"type": "string"}, "interval": none("number"), "relative": not_relative},
         }),
         json!({
-            "type": "object", "title": "at an interval", "required": ["interval"],
+            "type": "object", "title": titled("at an interval"), "required": ["interval"],
             "properties": {"interval": {"type": "number"}, "crontab": none("string"), "timezone": none("string")},
         }),
     ];
     if !whole {
         ways.push(json!({
-            "type": "object", "title": "as before",
+            "type": "object", "title": titled("as before"),
             "properties": {"crontab": none("string"), "interval": none("number")},
         }));
     }
@@ -255,6 +290,10 @@ impl Methods {
         let described = document["paths"].as_object().into_iter().flatten().map(|(path, item)| {
             let mut methods: Vec<_> =
                 item.as_object().into_iter().flat_map(Map::keys).map(|method| method.to_uppercase()).collect();
+            // revoking by DELETE leaves the task there to be read, which no description of a DELETE says: see `revokeTask`
+            if path == "/v1/tasks/{id}" {
+                methods.push("DELETE".into());
+            }
             if methods.iter().any(|method| method == "GET") {
                 methods.push("HEAD".into());
             }

@@ -149,7 +149,6 @@ async fn read_form(request: &Request, bytes: Vec<u8>) -> Result<DocumentBody, Pr
     }
     let Some((content, kind)) = file.filter(|_| unknown.is_empty()) else { return Err(Problem::fields(unknown)) };
     let (text, file) = match content {
-        Content::Text(text) if text.trim().is_empty() => return Err(Problem::field("file", "holds no text")),
         Content::Text(text) => (text, None),
         Content::File(file) => ("its text is in the file".to_owned(), Some(file)),
     };
@@ -166,6 +165,8 @@ enum Content {
     File(Vec<u8>),
 }
 
+/// The types of files that are taken.
+pub(crate) const TAKEN: [&str; 5] = ["text/plain", "text/markdown", "text/html", PDF, DOCX];
 const PDF: &str = "application/pdf";
 const DOCX: &str = "application/vnd.openxmlformats-officedocument.wordprocessingml.document";
 
@@ -197,20 +198,13 @@ fn read_file(kind: Option<&str>, name: Option<&str>, bytes: Vec<u8>) -> Result<(
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
         }
     };
-    if bytes.is_empty() {
-        return Err(Problem::field("file", "is empty"));
-    }
-    let content = match kind {
-        // some programs write something in front
-        PDF if !bytes[..bytes.len().min(1024)].windows(5).any(|part| part == b"%PDF-") => {
-            return Err(Problem::field("file", "is no PDF"));
-        }
-        DOCX if !bytes.starts_with(b"PK\x03\x04") => return Err(Problem::field("file", "is no DOCX")),
-        PDF | DOCX | "text/html" => Content::File(bytes),
-        _ => {
-            let text = String::from_utf8(bytes).map_err(|_| Problem::field("file", "is not text in UTF-8"))?;
+    // what is no text, or not what it says it is, is told by who reads it: the document fails with that reason
+    let content = match (kind, String::from_utf8(bytes)) {
+        ("text/plain" | "text/markdown", Ok(text)) if !text.trim().is_empty() => {
             Content::Text(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
         }
+        (_, Ok(text)) => Content::File(text.into_bytes()),
+        (_, Err(error)) => Content::File(error.into_bytes()),
     };
     Ok((content, kind))
 }
@@ -244,10 +238,10 @@ mod tests {
         assert_eq!(kind(Some("image/png"), Some("a.txt")), Err(415));
         assert_eq!(kind(Some("application/octet-stream"), Some("a.exe")), Err(415));
         assert_eq!(kind(None, Some("a.exe")), Err(415));
-        assert_eq!(kind(Some("application/pdf"), Some("a.pdf")), Err(422));
-        assert_eq!(kind(Some(DOCX), Some("a.docx")), Err(422));
-        assert_eq!(read(Some("text/html"), None, b""), Err(422));
-        assert_eq!(read(None, None, &[0xff]), Err(422));
+        // whoever reads them says what is wrong with them
+        for (kind, bytes) in [(Some(PDF), &b"x"[..]), (Some(DOCX), b""), (None, &[0xff]), (None, b" ")] {
+            assert_eq!(read_file(kind, None, bytes.to_vec()).unwrap().0, Content::File(bytes.to_vec()));
+        }
         assert_eq!(read_file(None, None, "\u{feff}x".into()).unwrap().0, Content::Text("x".into()));
     }
 

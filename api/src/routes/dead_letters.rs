@@ -119,14 +119,13 @@ impl DeadLetters {
         /// Where the page begins: `next_cursor` of the page before.
         #[oai(validator(pattern = r"^[^\x00]*$"))]
         cursor: Query<Option<String>>,
-    ) -> Answer<Json<DeadLetterPage>, List> {
+    ) -> Answer<Json<DeadLetterPage>, One> {
         let after = cursor.0.as_deref().filter(|cursor| !cursor.is_empty());
         let found =
             within(state.limits.request, async { Ok(state.client.dead_letters(after, limit.0 as usize + 1).await?) })
                 .await?;
         let mut letters = found.ok_or_else(|| {
-            let errors = vec![FieldError::new("cursor", "is no next_cursor of this list, or its letter has gone")];
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "the request has wrong fields").with_errors(errors)
+            Problem::not_found("cursor: is no next_cursor of this list, or its letter has gone; begin again without it")
         })?;
         let more = letters.len() as u64 > limit.0;
         letters.truncate(limit.0 as usize);

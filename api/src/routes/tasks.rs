@@ -198,7 +198,9 @@ impl Tasks {
     /// Revoke a task
     ///
     /// Workers will not start it. With `terminate` it is ended even if it runs already. A task that has ended stays as it is.
-    #[oai(path = "/v1/tasks/:id", method = "delete", operation_id = "revokeTask", tag = "Group::Tasks")]
+    /// It can be read as before: its state becomes `REVOKED`. `DELETE /v1/tasks/{id}`, with `terminate` in its query, does the
+    /// same.
+    #[oai(path = "/v1/tasks/:id/revoke", method = "post", operation_id = "revokeTask", tag = "Group::Tasks")]
     async fn revoke(
         &self,
         state: Data<&State>,
@@ -208,13 +210,31 @@ impl Tasks {
         #[oai(default)]
         terminate: Query<bool>,
     ) -> Answer<RevokedResponse, One> {
-        within(state.limits.request, find(&state, &id.0)).await?;
-        within(state.limits.request, async {
-            Ok(state.client.revoke(std::slice::from_ref(&id.0), terminate.0, None).await?)
-        })
-        .await?;
-        Ok(RevokedResponse::Revoked(Json(RevokedTask { task_id: id.0, terminate: terminate.0 })))
+        revoke(&state, id.0, terminate.0).await
     }
+
+    /// Revoke a task
+    ///
+    /// The same as `POST /v1/tasks/{id}/revoke`.
+    #[oai(path = "/v1/tasks/:id", method = "delete", operation_id = "deleteTask", tag = "Group::Tasks", hidden)]
+    async fn delete(
+        &self,
+        state: Data<&State>,
+        /// The task's id.
+        id: Path<String>,
+        /// End it even if it runs already.
+        #[oai(default)]
+        terminate: Query<bool>,
+    ) -> Answer<RevokedResponse, One> {
+        revoke(&state, id.0, terminate.0).await
+    }
+}
+
+async fn revoke(state: &State, id: String, terminate: bool) -> Answer<RevokedResponse, One> {
+    within(state.limits.request, find(state, &id)).await?;
+    within(state.limits.request, async { Ok(state.client.revoke(std::slice::from_ref(&id), terminate, None).await?) })
+        .await?;
+    Ok(RevokedResponse::Revoked(Json(RevokedTask { task_id: id, terminate })))
 }
 
 /// The task as it is now.

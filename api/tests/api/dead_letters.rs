@@ -53,5 +53,5 @@ async fn dead_letters_are_listed_sent_again_and_thrown_away() {
         assert_eq!(server.delete(&format!("/v1/dead-letters/{id}")).await.status, 204);
         server.delete(&format!("/v1/dead-letters/{id}")).await.problem(404);
     }
-    assert_eq!(server.get(&format!("/v1/dead-letters?cursor={cursor}")).await.problem(422), ["cursor"]);
+    server.get(&format!("/v1/dead-letters?cursor={cursor}")).await.problem(404);
 }

@@ -455,8 +455,10 @@ impl Storage {
         let not_ready = Condition::all().add(document::Column::State.ne(DocumentState::Ready));
         if !self.change_document(id, not_ready, change).await? {
             self.document(id).await?;
+            return Ok(());
         }
-        Ok(())
+        // a file that gave no text serves nobody
+        within(OPERATION, files::delete(&self.db, id)).await
     }
 
     async fn change_revision(&self, id: Uuid, revision: i32, change: document::ActiveModel) -> Result<()> {

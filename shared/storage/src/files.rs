@@ -47,9 +47,9 @@ impl Storage {
     }
 }
 
-pub(crate) async fn delete(transaction: &DatabaseTransaction, document_id: Uuid) -> Result<()> {
+pub(crate) async fn delete(db: &impl ConnectionTrait, document_id: Uuid) -> Result<()> {
     let sql = "DELETE FROM document_files WHERE document_id = $1";
-    transaction.execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, [document_id.into()])).await?;
+    db.execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, [document_id.into()])).await?;
     Ok(())
 }
 

@@ -124,6 +124,10 @@ async fn work(services: &Services, text: DocumentText) -> Result<IngestReport, I
     storage.set_processing(document_id, revision).await.map_err(stored)?;
     let media_type = &text.document.media_type;
     let content = match storage.document_file(document_id).await.map_err(stored)? {
+        Some(file) if media_type.starts_with("text/") && Format::of(media_type).is_none() => {
+            let text = String::from_utf8(file);
+            text.map_err(|_| ExtractError::File("it is not text in UTF-8".to_owned()))?
+        }
         Some(file) => {
             let format = Format::of(media_type).ok_or_else(|| IngestError::Format(media_type.clone()))?;
             let content = services.extractor.extract(format, file).await?;

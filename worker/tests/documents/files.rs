@@ -128,6 +128,18 @@ async fn a_file_that_gives_no_text_fails_with_its_reason() {
     let failed = world.storage().document(id).await.unwrap();
     assert_eq!(failed.state, DocumentState::Failed);
     assert_eq!(failed.error.as_deref(), Some("the file cannot be read: it holds no text"));
+    assert_eq!(world.storage().document_file(id).await.unwrap(), None, "it serves nobody");
+    let cases: [(&str, &[u8], &str); 4] = [
+        ("text/plain", b"\xff\xfe", "the file cannot be read: it is not text in UTF-8"),
+        ("text/plain", b" \n", "the document has no text"),
+        ("application/pdf", b"no PDF", "the file cannot be read: it is no PDF, or damaged"),
+        ("image/png", b"\x89PNG", "files of the type image/png are not read here"),
+    ];
+    for (media_type, file, reason) in cases {
+        let id = document(&world, media_type, file.to_vec()).await;
+        ingest(&world.services, id).await.unwrap_err();
+        assert_eq!(world.storage().document(id).await.unwrap().error.as_deref(), Some(reason), "{media_type}");
+    }
 }
 
 /// Why a file cannot be read.
