@@ -1,4 +1,5 @@
 """The main job: long real texts go in over HTTP, the worker embeds them, search finds passages by meaning."""
+import json
 import sysconfig
 import uuid
 from pathlib import Path
@@ -212,3 +213,72 @@ def test_application_task_by_the_python_client(http, client):
     client.send("documents.ingest", kwargs={"document_id": document_id}).get(timeout=SOON)
     assert ready(http, document_id, 60)["chunks"] == 1
     assert len(search(http, "bowed instrument", collection=place)) == 1, "ingested twice, stored once"
+
+
+def test_a_document_that_comes_again_replaces_its_passages_at_once(http):
+    """While the new content is worked on the old one is found; then only the new one is."""
+    place = COLLECTION + "-replaced"
+    text = "\n\n".join(f"Herons stand in pond number {n} and wait for frogs." for n in range(60))
+    document_id = add_document(http, "Herons stand in the reeds.", collection=place).json()["id"]
+    ready(http, document_id, 60)
+    answer = http.put(f"/v1/documents/{document_id}", json={"text": text.replace("Herons", "Storks"), "collection": place})
+    assert (answer.status_code, answer.json()["id"]) == (202, document_id), answer.text
+    seen = set()
+
+    def replaced():
+        birds = {hit["text"].split()[0] for hit in search(http, "birds in the water", collection=place, mode="vector")}
+        seen.add(frozenset(birds))
+        return birds == {"Storks"}
+    wait_until(replaced, lambda: f"the new passages are found: {seen}", 120)
+    assert seen <= {frozenset({"Herons"}), frozenset({"Storks"})}, f"both or none were found: {seen}"
+    document = ready(http, document_id, 60)
+    assert document["revision"] == 2 and document["chunks"] > 1
+
+
+def test_a_document_is_followed_as_a_stream(http):
+    text = "\n\n".join(f"Paragraph {n} tells of the tides, the moon and the sun in many words." * 4 for n in range(80))
+    document_id = add_document(http, text, collection=COLLECTION + "-stream").json()["id"]
+    events, name = [], None
+    with http.stream("GET", f"/v1/documents/{document_id}/events", timeout=120) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        for line in answer.iter_lines():
+            if line.startswith("event:"):
+                name = line[6:].strip()
+            elif line.startswith("data:"):
+                events.append((name, json.loads(line[5:])))
+    assert [events[-1][0], events[-1][1]["state"]] == ["state", "ready"], events[-1]
+    done = [document["chunks_done"] for _, document in events]
+    assert done == sorted(done) and any(kind == "progress" for kind, _ in events), done
+
+
+def test_snippets_mark_the_words(http, loaded):
+    hit = search(http, "umbrellas and scarves", mode="keyword")[0]
+    assert "<mark>Umbrellas</mark>" in hit["snippet"] and "<mark>scarves</mark>" in hit["snippet"], hit["snippet"]
+
+
+def test_re_ranking_puts_the_passage_that_answers_first(http, loaded):
+    for question, passage in QUESTIONS:
+        hits = search(http, question, top_k=3, rerank=True)
+        assert any(squeezed(passage) in squeezed(hit["text"]) for hit in hits), (question, hits)
+        scores = [hit["score"] for hit in hits]
+        assert scores == sorted(scores, reverse=True)
+
+
+def test_the_words_of_a_german_document_have_german_forms(http):
+    place = COLLECTION + "-german"
+    document_id = add_document(http, "Die alten Häuser am Fluss stehen leer.", collection=place, language="german").json()["id"]
+    ready(http, document_id, 60)
+    assert search(http, "Haus", collection=place, mode="keyword")
+    assert search(http, "houses", collection=place, mode="keyword") == []
+
+
+def test_a_file_that_is_none_becomes_a_failed_document(http):
+    for name, content, kind, reason in [
+        ("a.txt", b"\xff\xfe", "text/plain", "UTF-8"), ("a.pdf", b"no PDF", "application/pdf", "no PDF"),
+        ("a.txt", b"", "text/plain", "no text"),
+    ]:
+        answer = http.post("/v1/documents", files={"file": (name, content, kind)}, data={"collection": COLLECTION + "-bad"})
+        assert answer.status_code == 202, answer.text
+        path = httpx.URL(answer.headers["Location"]).path
+        found = wait_until(lambda: (d := http.get(path).json())["state"] == "failed" and d, "it fails", 60)
+        assert reason in found["error"], found
