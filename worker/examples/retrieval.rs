@@ -259,8 +259,8 @@ async fn recall(
             found += truth.iter().filter(|hit| hits.iter().any(|other| other.chunk_id == hit.chunk_id)).count();
         }
         let recall = found as f64 / all.max(1) as f64;
-        let [p50, p95, exact_p50] = [(&mut times, 0.5), (&mut times.clone(), 0.95), (&mut exact_times, 0.5)]
-            .map(|(times, q)| quantile(times, q));
+        let (p50, p95, exact_p50) =
+            (quantile(&mut times, 0.5), quantile(&mut times, 0.95), quantile(&mut exact_times, 0.5));
         println!("{name:<34}{recall:>12.4}{p50:>12.1}{p95:>12.1}{exact_p50:>12.1}");
     }
     exact.close().await;

@@ -1,15 +1,14 @@
 //! Dead letters: messages that no worker will run, looked at, sent again or thrown away.
 
 use petiole_client::dead_letters::DeadLetter;
-use poem::http::StatusCode;
 use poem::web::Data;
 use poem_openapi::param::{Path, Query};
 use poem_openapi::payload::Json;
 use poem_openapi::types::Example;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 
-use crate::failures::{Answer, List, One};
-use crate::problem::{FieldError, Problem};
+use crate::failures::{Answer, One};
+use crate::problem::Problem;
 use crate::routes::Group;
 use crate::routes::documents::default_limit;
 use crate::routes::tasks::within;

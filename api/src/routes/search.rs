@@ -143,8 +143,15 @@ impl Search {
             Mode::Vector => SearchMode::Vector(embed(&state, &request.query.0).await?),
             Mode::Hybrid => SearchMode::Hybrid(embed(&state, &request.query.0).await?),
         };
-        let query =
-            SearchQuery { text: request.query.0, mode, top_k: request.top_k, collection: request.collection, filter };
+        let (by_default, candidates) = state.reranks;
+        let reranks = request.rerank.unwrap_or(by_default);
+        let query = SearchQuery {
+            text: request.query.0,
+            mode,
+            top_k: if reranks { request.top_k.max(candidates) } else { request.top_k },
+            collection: request.collection,
+            filter,
+        };
         let mut hits = state.storage.search(&query).await?;
         if reranks {
             hits = reranked(&state, &query.text, hits).await?;

@@ -1,7 +1,7 @@
 //! Collections: the documents of one name together. A collection is there while it has documents.
 
 use chrono::{DateTime, Utc};
-use sea_orm::{ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, QueryFilter, Statement};
+use sea_orm::{ColumnTrait, DbBackend, EntityTrait, FromQueryResult, QueryFilter, Statement};
 
 use crate::entity::document;
 use crate::error::{Result, StorageError};

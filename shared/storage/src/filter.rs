@@ -82,7 +82,7 @@ impl Condition {
             values.push(jsonb::stored(value).into());
             format!("${}::jsonb", values.len())
         };
-        let mut joined = |filters: &[Filter], word: &str, values: &mut Vec<Parameter>| {
+        let joined = |filters: &[Filter], word: &str, values: &mut Vec<Parameter>| {
             let parts: Vec<_> = filters.iter().map(|filter| format!("({})", filter.sql(metadata, values))).collect();
             format!("({})", parts.join(word))
         };
