@@ -32,7 +32,7 @@ async fn pass(mut client: TcpStream, mut server: TcpStream, cuts: Arc<AtomicUsiz
             read = client.read(&mut asked) => {
                 let Ok(length @ 1..) = read else { return };
                 // the script's arguments: the message's envelope
-                let publishes = asked[..length].windows(13).any(|part| part == b"\"body_encoding");
+                let publishes = asked[..length].windows(13).any(|part| part == b"body_encoding");
                 cut = cut || publishes && cuts.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok();
                 if server.write_all(&asked[..length]).await.is_err() { return }
             }

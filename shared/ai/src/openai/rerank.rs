@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use backon::Retryable;
 use petiole_settings::AiSettings;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::server::{Server, ServerError, longer};
 use crate::reranker::{RerankError, Reranker};
@@ -24,13 +25,6 @@ struct Request<'a> {
     texts: &'a [String],
     top_n: usize,
     return_documents: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Response {
-    Named { results: Vec<Ranked> },
-    Bare(Vec<Ranked>),
 }
 
 #[derive(Deserialize)]
@@ -81,8 +75,11 @@ impl RerankServer {
         };
         let response = self.server.post("rerank", &request, None).await?;
         let body = response.bytes().await.map_err(|error| self.server.unreachable(error))?;
-        let answer: Response = serde_json::from_slice(&body).map_err(|error| RerankError::Answer(error.to_string()))?;
-        let (Response::Named { results } | Response::Bare(results)) = answer;
+        let unreadable = |error: serde_json::Error| RerankError::Answer(error.to_string());
+        let mut answer: Value = serde_json::from_slice(&body).map_err(unreadable)?;
+        // some servers give the list under a name, some give it bare
+        let list = answer.get_mut("results").map(Value::take).unwrap_or(answer);
+        let results: Vec<Ranked> = serde_json::from_value(list).map_err(unreadable)?;
         let mut scores = vec![None; passages.len()];
         for Ranked { index, relevance_score } in results {
             match scores.get_mut(index) {
