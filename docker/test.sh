@@ -12,7 +12,8 @@ usage: docker/test.sh [--fast] [--docker] [--help]
              engine and take a good half hour; without --docker they are named as skipped
 
 Runs, with a throw-away PostgreSQL and Redis on free ports: formatting, lints, unit and integration tests, checks of the
-scripts, of licences and advisories (when cargo-deny is installed), and the end-to-end tests.
+scripts, of licences and advisories (when cargo-deny is installed), of the instructions that the hot paths need (when valgrind
+is there or can be installed), and the end-to-end tests.
 All steps run, also after one that failed; the last lines say how each ended. Exit status 0 only if none failed.
 
 Settings: CARGO_TARGET_DIR (default ${XDG_CACHE_HOME:-$HOME/.cache}/petiole/target), MODEL_DIR.
@@ -111,7 +112,7 @@ find_shellcheck() {
 scripts() {
   local files=()
   find_shellcheck || return 1
-  mapfile -t files < <(cd "$CHECKOUT" && find docker .ci -path docker/.data -prune -o -type f -print0 | xargs -0 grep -lE '^#!.*(bash|/sh)|^# shellcheck shell=bash')
+  mapfile -t files < <(cd "$CHECKOUT" && find docker .ci benches -path docker/.data -prune -o -type f -print0 | xargs -0 grep -lE '^#!.*(bash|/sh)|^# shellcheck shell=bash')
   in_checkout shellcheck "${files[@]}"
 }
 
@@ -119,10 +120,14 @@ scripts() {
 without_tests() {
   local copy=$HOME_OF_TESTS/without-tests
   mkdir "$copy"
-  (cd "$CHECKOUT" && git -c "safe.directory=$CHECKOUT" ls-files -z --cached --others --exclude-standard Cargo.toml Cargo.lock api worker shared 'tests/*/Cargo.toml' |
+  (cd "$CHECKOUT" && git -c "safe.directory=$CHECKOUT" ls-files -z --cached --others --exclude-standard Cargo.toml Cargo.lock api worker shared benches/Cargo.toml 'tests/*/Cargo.toml' |
     grep -zvE '^(api|worker|shared)/(.*/)?tests/' | tar --null -T - -c) | tar -x -C "$copy" || return 1
-  find "$copy/tests" -name Cargo.toml -printf '%h\n' | while read -r crate; do mkdir "$crate/src" && echo 'fn main() {}' >"$crate/src/main.rs"; done
+  find "$copy/tests" "$copy/benches" -name Cargo.toml -printf '%h\n' | while read -r crate; do mkdir "$crate/src" && echo 'fn main() {}' >"$crate/src/main.rs"; done
   (cd "$copy" && cargo check --locked --quiet --lib -p petiole-protocol)
+}
+
+find_valgrind() {
+  command -v valgrind >/dev/null || { [ "$(id -u)" = 0 ] && as_root_install valgrind >"$LOGS/valgrind" 2>&1; }
 }
 
 end_to_end() {
@@ -165,6 +170,11 @@ step formatting in_checkout cargo fmt --all --check
 step lints in_checkout cargo clippy --workspace --all-targets --locked -- -D warnings
 step "manifests without tests" without_tests
 step "unit and integration tests" cargo_clean_environment cargo test --workspace --locked --no-fail-fast
+if find_valgrind; then
+  step "instructions of the hot paths" in_checkout benches/instructions.sh
+else
+  skip "instructions of the hot paths" "valgrind is missing and only root can install it (apt-get install valgrind)"
+fi
 step scripts scripts
 if cargo deny --version >/dev/null 2>&1; then
   step licences in_checkout cargo deny --all-features check licenses bans sources

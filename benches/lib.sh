@@ -1,0 +1,23 @@
+# shellcheck shell=bash
+# What the scripts of this folder share; needs ROOT (the checkout).
+: "${ROOT:?}"
+# shellcheck source=../docker/lib/settings.sh
+. "$ROOT/docker/lib/settings.sh"
+RUN=$(mktemp -d "${TMPDIR:-/tmp}/petiole-benches.XXXXXX")
+trap 'rm -rf "$RUN"' EXIT
+# shellcheck disable=SC2034 # for the files below
+DATA=$RUN LOGS=$RUN
+# shellcheck source=../docker/lib/process.sh
+. "$ROOT/docker/lib/process.sh"
+# shellcheck source=../docker/lib/python.sh
+. "$ROOT/docker/lib/python.sh"
+# shellcheck source=../docker/lib/redis.sh
+. "$ROOT/docker/lib/redis.sh"
+
+# prepare: Redis in REDIS_SERVER, Python with Celery in PYTHON
+prepare() {
+  if ! redis_prepare >"$RUN/redis" 2>&1; then cat "$RUN/redis" >&2; exit 1; fi
+  need_python && make_venv "$ROOT/benches/requirements.txt" || die "Python Celery cannot be had"
+  PYTHON=$(venv_folder "$ROOT/benches/requirements.txt")/bin/python
+  export PYTHON REDIS_SERVER="${REDIS_COMMAND[*]}" PYTHONDONTWRITEBYTECODE=1
+}
