@@ -5,9 +5,10 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 
 usage() {
   cat <<'HELP'
-usage: docker/test.sh [--fast] [--docker] [--help]
+usage: docker/test.sh [--fast | --all] [--docker] [--help]
 
-  --fast     without the end-to-end tests, which start the whole stack
+  --fast     without the end-to-end tests, which start the whole stack, and without chaos
+  --all      chaos in full length (tests/chaos): two hundred kills, restarts and deploys, millions of messages; some two hours
   --docker   only the tests of the containers (tests/docker): images, Compose, production, development. They need a Docker
              engine and take a good half hour; without --docker they are named as skipped
 
@@ -20,10 +21,11 @@ Settings: CARGO_TARGET_DIR (default ${XDG_CACHE_HOME:-$HOME/.cache}/petiole/targ
 HELP
 }
 
-fast=no containers=no
+fast=no all=no containers=no
 for argument; do
   case $argument in
     --fast) fast=yes ;;
+    --all) all=yes ;;
     --docker) containers=yes ;;
     -h | --help) usage; exit 0 ;;
     *) usage >&2; exit 2 ;;
@@ -137,6 +139,23 @@ end_to_end() {
     -u TEST_DATABASE_URL -u TEST_REDIS_URL PYTHONDONTWRITEBYTECODE=1 "$(venv_folder "$requirements")/bin/python" -m pytest -p no:cacheprovider tests/e2e
 }
 
+# chaos ARGUMENTS…: what production does to workers, API and servers
+chaos() {
+  local requirements=$CHECKOUT/tests/e2e/requirements.txt python
+  make_venv "$requirements" || return 1
+  python=$(venv_folder "$requirements")/bin/python
+  in_checkout env -u POSTGRES_PORT -u POSTGRES_USER -u POSTGRES_DB -u POSTGRES_PASSWORD -u REDIS_PORT -u REDIS_PASSWORD \
+    -u TEST_DATABASE_URL -u TEST_REDIS_URL PYTHONDONTWRITEBYTECODE=1 "$python" tests/chaos --worker "$CARGO_TARGET_DIR/debug/conformance-worker" \
+    --programs "$CARGO_TARGET_DIR/debug" "$@"
+}
+
+chaos_in_full() {
+  chaos --tasks 10000 --kills 40 --seeds 5 kill kill_early kill_confirmed chain deploy &&
+    chaos --tasks 4000 --kills 20 redis cut faulty api database &&
+    chaos --long etas backlog steady unknown &&
+    chaos stall poison long python clocks pause frozen full sentinel body api_redis api_wiped
+}
+
 container_test_count() { cat "$CHECKOUT"/tests/docker/test_*.py | grep -c '^def test_'; }
 
 # What needs an engine is skipped by the tests themselves, and counted, where there is none.
@@ -180,6 +199,17 @@ if cargo deny --version >/dev/null 2>&1; then
   step licences in_checkout cargo deny --all-features check licenses bans sources
 else
   skip licences "cargo-deny is not installed (cargo install cargo-deny)"
+fi
+if [ "$fast" = yes ]; then
+  skip chaos "--fast"
+else
+  if [ "$all" = yes ]; then
+    step "programs for chaos" in_checkout cargo build --workspace --bins --locked
+    step "chaos, in full" chaos_in_full
+  else
+    step "worker for chaos" in_checkout cargo build --workspace --bin conformance-worker --locked
+    step "chaos, a minute of it (--all: all of it)" chaos --tasks 600 --kills 4 kill deploy cut clocks
+  fi
 fi
 if [ "$fast" = yes ]; then
   skip "end-to-end tests" "--fast"

@@ -21,3 +21,13 @@ def write_to_file_and_return_int(file_name, i):
 @app.task(name="t.integration.tasks.sleeping")
 def sleeping(i, **_):
     time.sleep(i)
+
+
+@app.task(name="t.integration.tasks.identity")
+def identity(x):
+    return x
+
+
+@app.task(name="t.integration.tasks.add")
+def add(x, y, z=None):
+    return x + y + (z or 0)

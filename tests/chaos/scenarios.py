@@ -1,7 +1,6 @@
 """What happens, and what must hold. Each gives whether it held, and its figures."""
 import signal
 import time
-from datetime import datetime, timedelta, timezone
 
 import celery
 
@@ -111,47 +110,6 @@ def stall(house, options):
         f"taken over after {taken:.0f} s, {noticed} given up by the one that stalled, {left} left; {told}; ran {totals}")
 
 
-def long(house, options):
-    settings = {"TASK_ACKS_LATE": 1, "VISIBILITY_TIMEOUT": 4}
-    for name in ("a", "b"):
-        house.start(name, **settings)
-    house.ready("a", "b")
-    for n in range(4):
-        celery.chain(
-            house.app.signature(TASKS + "sleeping", args=[20], immutable=True),
-            house.app.signature(TASKS + "write_to_file_and_return_int", args=house.entry(n), immutable=True),
-            app=house.app).apply_async()
-    eta = (datetime.now(timezone.utc) + timedelta(seconds=20)).isoformat()
-    house.send(4, first=100, eta=eta)
-    time.sleep(22)
-    emptied = house.drained(30)
-    held = set(house.runs().items()) == {(n, 1) for n in [0, 1, 2, 3, 100, 101, 102, 103]}
-    told = f"sent 8, finished {len(house.runs())}, more than once {sum(1 for times in house.runs().values() if times > 1)}"
-    return held and emptied, f"{told}; five visibility timeouts"
-
-
-def redis(house, options):
-    for name in ("a", "b"):
-        house.start(name, TASK_ACKS_LATE=1)
-    house.ready("a", "b")
-    slowest, turns = 0.0, min(options.kills, 6)
-    share = options.tasks // turns
-    for turn in range(turns):
-        house.send(share, first=turn * share)
-        time.sleep(house.random.uniform(0, share / 4000))
-        house.server.send_signal(signal.SIGKILL if turn % 2 else signal.SIGTERM)
-        house.server.wait()
-        time.sleep(house.random.uniform(0.1, 1.5))
-        house.start_redis()
-        began = time.monotonic()
-        before = len(house.runs())
-        wait("they consume again", lambda: len(house.runs()) > before or not house.redis.llen("celery"), 30)
-        slowest = max(slowest, time.monotonic() - began)
-    emptied = house.drained(60)
-    held, told = books(house, share * turns, may_double=2 * HELD * turns)
-    return held and emptied and slowest <= 5, f"{told}; consuming again within {slowest:.1f} s"
-
-
 def deploy(house, options):
     settings = {"TASK_ACKS_LATE": 1}
     for name in ("a", "b"):
@@ -201,4 +159,4 @@ def poison(house, options):
 
 
 ALL = {scenario.__name__: scenario
-       for scenario in (kill, kill_early, kill_confirmed, chain, stall, long, redis, deploy, poison)}
+       for scenario in (kill, kill_early, kill_confirmed, chain, stall, deploy, poison)}
