@@ -7,6 +7,7 @@ use petiole_protocol::signature::Canvas;
 use petiole_protocol::{Map, Signature};
 
 use crate::canvas::{Handle, Plan, Planner, Step, canvas};
+use crate::carried;
 use crate::client::{Client, SentTask};
 use crate::error::ClientError;
 
@@ -51,7 +52,9 @@ impl Client {
                 self.declare(&mut pipe, queue);
                 queues.push(queue.clone());
             }
-            let envelope = self.encode(message);
+            let mut message = message.clone();
+            carried::load(&mut message);
+            let envelope = self.encode(&message);
             pipe.lpush(self.broker.keys().list(queue, message.properties.priority), envelope.to_text()).ignore();
             sent.push((envelope, queue));
             tasks.insert(message.id.clone(), SentTask { name: message.task.clone(), queue: queue.clone() });

@@ -141,7 +141,8 @@ impl Client {
     /// [`ClientError::Invalid`] with the argument's name.
     pub fn prepare(&self, task: TaskSend) -> Result<Prepared, ClientError> {
         let queue = task.queue.clone().unwrap_or_else(|| self.default_queue.clone());
-        let message = task.message(&queue, Utc::now())?;
+        let mut message = task.message(&queue, Utc::now())?;
+        carried::load(&mut message);
         Ok(Prepared {
             task_id: message.id.clone(),
             name: message.task.clone(),
@@ -151,9 +152,9 @@ impl Client {
         })
     }
 
-    /// Writes a message by the client's settings, with the headers that whoever sends it carries on.
+    /// Writes a message by the client's settings.
     pub(crate) fn encode(&self, message: &TaskMessage) -> Envelope {
-        carried::loaded(message).encode_as(Uuid::new_v4().to_string(), self.serializer, self.compression)
+        message.encode_as(Uuid::new_v4().to_string(), self.serializer, self.compression)
     }
 
     /// Publishes a prepared message, and remembers that it was sent.
@@ -238,7 +239,8 @@ impl Client {
         let mut writes = Vec::with_capacity(plan.steps.len());
         for step in plan.steps {
             match step {
-                Step::Send { message, queue } => {
+                Step::Send { mut message, queue } => {
+                    carried::load(&mut message);
                     let envelope = self.encode(&message);
                     let sent = self.send_sent_event.then(|| self.sent_event(&envelope, &queue));
                     writes.push(Write::Push(Box::new(self.push(*message, queue, envelope))));

@@ -22,7 +22,6 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use petiole_settings::{telemetry, trace_context};
 use tracing_subscriber::Layer;
-use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::client::Client;
 use crate::tracer::Traces;
@@ -71,11 +70,7 @@ pub fn start(service: &'static str) -> Result<(), OtelError> {
         .with_location(false)
         .with_threads(false)
         .with_target(false);
-    // What sends traces is no part of one.
-    let filter = Targets::new().with_default(LevelFilter::INFO).with_targets(
-        ["opentelemetry", "petiole_otel", "reqwest", "hyper", "sqlx"].map(|name| (name, LevelFilter::OFF)),
-    );
-    telemetry::add(layer.with_filter(filter).boxed());
+    telemetry::add(layer.boxed());
     trace_context::set(Box::new(Traces::default()));
     let _ = PROVIDER.set(provider);
     Ok(())
