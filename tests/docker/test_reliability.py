@@ -79,6 +79,32 @@ def test_requests_are_spread_and_a_killed_replica_loses_none(production, three):
     assert docker("inspect", "-f", "{{.RestartCount}}", three[0]).stdout != before
 
 
+def test_several_workers_send_each_periodic_task_once(production, http):
+    production.start("--no-build", "--scale", "worker=3")
+    assert production.healthy("worker", 3)
+    name = f"tick-{uuid.uuid4().hex[:8]}"
+    schedule = {"name": name, "task": "demo.echo", "args": [name], "interval": 1}
+    made = http.post("/v1/schedules", json=schedule)
+    assert made.status_code == 201, made.text
+
+    def sent():
+        text = "".join(production.logs("worker"))
+        return [json.loads(line) for line in text.splitlines() if "Sending due task" in line and name in line]
+    wait_until(lambda: len(sent()) >= 3, "the schedule has begun", 60)
+    begun, before = time.monotonic(), len(sent())
+    time.sleep(15)
+    count, seconds = len(sent()) - before, time.monotonic() - begun
+    assert seconds - 3 <= count <= seconds + 2, (count, seconds)
+    # The one that sends them is lost: another goes on, and none comes twice.
+    senders = [one for one in production.ids("worker") if f"Sending due task {name}" in docker("logs", one).stdout]
+    assert len(senders) == 1, senders
+    docker("kill", senders[0])
+    wait_until(sent, "another worker sends", 60)
+    assert http.delete(f"/v1/schedules/{made.json()['id']}").status_code == 204
+    production.start("--no-build")
+    assert production.healthy("worker", 1)
+
+
 def test_an_update_under_load_fails_no_request_and_loses_no_task(production, http):
     old = {service: production.ids(service) for service in ("api", "worker", "database", "redis", "caddy")}
     slow = http.post("/v1/tasks", json={"task": "demo.sleep", "args": [6]}).json()["task_id"]
