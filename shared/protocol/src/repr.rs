@@ -34,6 +34,8 @@ pub fn kwargs(map: &Map) -> String {
 #[derive(Default)]
 struct Writer {
     text: String,
+    /// How many characters it has.
+    length: usize,
     full: bool,
 }
 
@@ -42,9 +44,10 @@ impl Writer {
         if self.full {
             return;
         }
-        let room = MAX_LENGTH.saturating_sub(self.text.chars().count());
-        if piece.chars().count() <= room {
+        let room = MAX_LENGTH.saturating_sub(self.length);
+        if piece.char_indices().nth(room).is_none() {
             self.text.push_str(piece);
+            self.length += piece.chars().count();
             return;
         }
         let cut: String = piece.chars().take(room.saturating_sub(3)).collect();
@@ -54,18 +57,24 @@ impl Writer {
         self.full = true;
     }
 
+    /// A text in quotation marks. No more of it is looked at than is shown.
+    fn quoted(&mut self, text: &str, close: &str) {
+        let shown = text.char_indices().nth(MAX_LENGTH).map_or(text, |(end, _)| &text[..end]);
+        self.push(&format!("'{}{close}", shown.replace('\'', "\\'")));
+    }
+
     fn value(&mut self, value: &Value, level: usize) {
         match value {
             Value::Null => self.push("None"),
             Value::Bool(true) => self.push("True"),
             Value::Bool(false) => self.push("False"),
-            Value::Number(number) => self.push(&match number.to_string().as_str() {
-                "NaN" => "nan".to_owned(),
-                "Infinity" => "inf".to_owned(),
-                "-Infinity" => "-inf".to_owned(),
-                text => text.to_owned(),
+            Value::Number(number) => self.push(match number.as_str() {
+                "NaN" => "nan",
+                "Infinity" => "inf",
+                "-Infinity" => "-inf",
+                text => text,
             }),
-            Value::String(text) => self.push(&format!("'{}'", text.replace('\'', "\\'"))),
+            Value::String(text) => self.quoted(text, "'"),
             Value::Array(_) if level >= MAX_LEVELS => self.push("[...]"),
             Value::Array(items) => self.list("[", "]", items, level),
             Value::Object(_) if level >= MAX_LEVELS => self.push("{...}"),
@@ -96,7 +105,7 @@ impl Writer {
             if i > 0 {
                 self.push(", ");
             }
-            self.push(&format!("'{}': ", key.replace('\'', "\\'")));
+            self.quoted(key, "': ");
             self.value(item, level + 1);
         }
         self.close("}");
@@ -132,5 +141,10 @@ mod tests {
         let long = args(&[json!("word ".repeat(1000)), json!(1)]);
         assert!(long.chars().count() <= MAX_LENGTH + 10, "{}", long.len());
         assert!(long.ends_with("..., ...)"), "{long}");
+        // Characters count, not bytes, and they are not cut in two.
+        let wide = value(&json!("äöü".repeat(400)));
+        assert_eq!((wide.chars().count(), wide.len()), (MAX_LENGTH, 2 * (MAX_LENGTH - 4) + 4));
+        let all = value(&json!("ä".repeat(MAX_LENGTH - 2)));
+        assert!(all.ends_with("ä'") && all.chars().count() == MAX_LENGTH);
     }
 }
