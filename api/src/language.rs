@@ -7,7 +7,7 @@ use poem_openapi::types::{ParseError, ParseFromJSON, ParseResult, ToJSON, Type};
 use serde_json::Value;
 
 /// The text-search configurations that every PostgreSQL since version 14 has.
-const KNOWN: [&str; 29] = [
+pub(crate) const KNOWN: [&str; 29] = [
     "simple",
     "arabic",
     "armenian",

@@ -11,7 +11,8 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::body::{self, Body, content_type, media_type};
-use crate::json::JsonObject;
+use crate::json::{JsonObject, STORABLE};
+use crate::language;
 use crate::problem::{FieldError, Problem};
 use crate::routes::documents::DocumentRequest;
 use crate::state::State;
@@ -94,11 +95,19 @@ fn form_schema() -> MetaSchemaRef {
             ..MetaSchema::new("string")
         }))
     };
+    let bounded = |description: &'static str, most: usize| {
+        MetaSchemaRef::Inline(Box::new(MetaSchema {
+            description: Some(description),
+            max_length: Some(most),
+            pattern: Some(STORABLE.into()),
+            ..MetaSchema::new("string")
+        }))
+    };
     MetaSchemaRef::Inline(Box::new(MetaSchema {
         required: vec!["file"],
         properties: vec![
             ("file", text(Some("binary"), "The document: text or Markdown in UTF-8, HTML, PDF or DOCX.")),
-            ("title", text(None, "A title; the file's name when missing.")),
+            ("title", bounded("A title; the file's name when missing.", 500)),
             (
                 "metadata",
                 JsonObject::schema_ref().merge(MetaSchema {
@@ -106,8 +115,16 @@ fn form_schema() -> MetaSchemaRef {
                     ..MetaSchema::ANY
                 }),
             ),
-            ("collection", text(None, "The collection it belongs to.")),
-            ("language", text(None, "The language of the text, for keyword search.")),
+            ("collection", bounded("The collection it belongs to.", 200)),
+            (
+                "language",
+                MetaSchemaRef::Inline(Box::new(MetaSchema {
+                    description: Some("The language of the text, for keyword search."),
+                    // a field that was not filled in
+                    enum_items: language::KNOWN.into_iter().chain([""]).map(Value::from).collect(),
+                    ..MetaSchema::new("string")
+                })),
+            ),
         ],
         ..MetaSchema::new("object")
     }))
