@@ -3,84 +3,106 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use redis::aio::{ConnectionLike, ConnectionManager, MultiplexedConnection};
+use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{
-    AsyncConnectionConfig, Cmd, ErrorKind, Pipeline, ProtocolVersion, RedisFuture, RedisResult, ServerErrorKind, Value,
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, ProtocolVersion, RedisFuture, RedisResult,
+    ServerErrorKind, Value,
 };
 use tokio::sync::Mutex;
 
 use crate::sentinel::Sentinels;
 
-/// A connection for commands.
+/// A connection for commands. It is made when it is first used, and anew after an error that another one would not have: also
+/// when an answer does not come in time, for half a connection says nothing and does not end by itself.
 #[derive(Clone)]
-pub struct Commands(Way);
+pub struct Commands(Arc<Shared>);
 
-#[derive(Clone)]
-enum Way {
-    Server(ConnectionManager),
-    Master(Arc<Master>),
-}
-
-/// The connection to the server that Sentinel names.
-struct Master {
-    sentinels: Sentinels,
+struct Shared {
+    way: Way,
     config: AsyncConnectionConfig,
-    /// With its number; none: to be made when it is needed.
-    current: Mutex<Option<(u64, MultiplexedConnection)>>,
-    made: AtomicU64,
+    current: Mutex<Current>,
+    /// How often it was tried to connect.
+    tries: AtomicU64,
 }
 
-impl From<ConnectionManager> for Commands {
-    fn from(manager: ConnectionManager) -> Self {
-        Self(Way::Server(manager))
-    }
+/// Where to.
+pub(crate) enum Way {
+    /// To one server.
+    Server(Box<Client>),
+    /// To the one that Sentinel names.
+    Master(Sentinels),
+}
+
+#[derive(Default)]
+struct Current {
+    /// With the number of its try; none: to be made when it is needed.
+    connection: Option<(u64, MultiplexedConnection)>,
+    /// Why the last try failed.
+    failed: Option<redis::RedisError>,
 }
 
 impl Commands {
-    /// To the master that these Sentinels name.
-    pub(crate) fn to_master(sentinels: Sentinels, config: AsyncConnectionConfig) -> Self {
-        Self(Way::Master(Arc::new(Master { sentinels, config, current: Mutex::default(), made: AtomicU64::new(0) })))
+    pub(crate) fn new(way: Way, config: AsyncConnectionConfig) -> Self {
+        Self(Arc::new(Shared { way, config, current: Mutex::default(), tries: AtomicU64::new(0) }))
     }
 }
 
-impl Master {
+impl Shared {
     async fn connection(&self) -> RedisResult<(u64, MultiplexedConnection)> {
+        let before = self.tries.load(Ordering::SeqCst);
         let mut current = self.current.lock().await;
-        if let Some(connection) = current.as_ref() {
+        if let Some(connection) = &current.connection {
             return Ok(connection.clone());
         }
-        let away = |error: crate::RedisError| redis::RedisError::from((ErrorKind::Io, "no master", error.to_string()));
-        let client = self.sentinels.master(ProtocolVersion::RESP2).await.map_err(away)?;
-        let connection = client.get_multiplexed_async_connection_with_config(&self.config).await?;
-        let made = (self.made.fetch_add(1, Ordering::Relaxed), connection);
-        *current = Some(made.clone());
-        Ok(made)
+        // Those who waited for another's try share its failure: to try one after the other would take for ever.
+        if let Some(error) = current.failed.take_if(|_| self.tries.load(Ordering::SeqCst) > before) {
+            current.failed = Some(error.clone());
+            return Err(error);
+        }
+        let made = self.connect().await;
+        let number = self.tries.fetch_add(1, Ordering::SeqCst) + 1;
+        match made {
+            Ok(connection) => {
+                *current = Current { connection: Some((number, connection.clone())), failed: None };
+                Ok((number, connection))
+            }
+            Err(error) => {
+                current.failed = Some(error.clone());
+                Err(error)
+            }
+        }
     }
 
-    /// After an error that another connection would not have, the next command looks for the master anew.
+    async fn connect(&self) -> RedisResult<MultiplexedConnection> {
+        let away = |error: crate::RedisError| redis::RedisError::from((ErrorKind::Io, "no master", error.to_string()));
+        match &self.way {
+            Way::Server(client) => client.get_multiplexed_async_connection_with_config(&self.config).await,
+            Way::Master(sentinels) => {
+                let client = sentinels.master(ProtocolVersion::RESP2).await.map_err(away)?;
+                client.get_multiplexed_async_connection_with_config(&self.config).await
+            }
+        }
+    }
+
+    /// After an error that another connection would not have, the next command makes one.
     async fn judge<T>(&self, number: u64, result: &RedisResult<T>) {
         let Err(error) = result else { return };
         let demoted = error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly);
         if demoted || error.is_unrecoverable_error() || error.is_io_error() {
             let mut current = self.current.lock().await;
-            if current.as_ref().is_some_and(|(made, _)| *made == number) {
-                *current = None;
-            }
+            current.connection.take_if(|(made, _)| *made == number);
         }
     }
 }
 
 impl ConnectionLike for Commands {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
-        match &mut self.0 {
-            Way::Server(manager) => manager.req_packed_command(cmd),
-            Way::Master(master) => Box::pin(async move {
-                let (number, mut connection) = master.connection().await?;
-                let result = connection.req_packed_command(cmd).await;
-                master.judge(number, &result).await;
-                result
-            }),
-        }
+        Box::pin(async move {
+            let (number, mut connection) = self.0.connection().await?;
+            let result = connection.req_packed_command(cmd).await;
+            self.0.judge(number, &result).await;
+            result
+        })
     }
 
     fn req_packed_commands<'a>(
@@ -89,21 +111,18 @@ impl ConnectionLike for Commands {
         offset: usize,
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
-        match &mut self.0 {
-            Way::Server(manager) => manager.req_packed_commands(pipeline, offset, count),
-            Way::Master(master) => Box::pin(async move {
-                let (number, mut connection) = master.connection().await?;
-                let result = connection.req_packed_commands(pipeline, offset, count).await;
-                master.judge(number, &result).await;
-                result
-            }),
-        }
+        Box::pin(async move {
+            let (number, mut connection) = self.0.connection().await?;
+            let result = connection.req_packed_commands(pipeline, offset, count).await;
+            self.0.judge(number, &result).await;
+            result
+        })
     }
 
     fn get_db(&self) -> i64 {
-        match &self.0 {
-            Way::Server(manager) => manager.get_db(),
-            Way::Master(master) => master.sentinels.database(),
+        match &self.0.way {
+            Way::Server(client) => client.get_connection_info().redis_settings().db(),
+            Way::Master(sentinels) => sentinels.database(),
         }
     }
 }

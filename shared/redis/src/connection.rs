@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use redis::aio::{ConnectionManagerConfig, MultiplexedConnection, PubSub};
+use redis::aio::{MultiplexedConnection, PubSub};
 use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, ProtocolVersion, PushInfo};
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::commands::Commands;
+use crate::commands::{Commands, Way};
 use crate::error::RedisError;
 use crate::keys::Keys;
 use crate::sentinel::{self, Sentinels};
@@ -99,18 +99,11 @@ impl Connector {
     /// # Errors
     /// Never for want of a Redis.
     pub fn commands(&self) -> Result<Commands, RedisError> {
-        match &self.place {
-            Place::Server { client, .. } => {
-                let config = ConnectionManagerConfig::new()
-                    .set_number_of_retries(1)
-                    .set_min_delay(Duration::from_millis(50))
-                    .set_max_delay(Duration::from_secs(1))
-                    .set_connection_timeout(Some(CONNECT_TIMEOUT))
-                    .set_response_timeout(Some(RESPONSE_TIMEOUT));
-                Ok(client.get_connection_manager_lazy(config)?.into())
-            }
-            Place::Master(sentinels) => Ok(Commands::to_master(sentinels.clone(), timeouts())),
-        }
+        let way = match &self.place {
+            Place::Server { client, .. } => Way::Server(client.clone()),
+            Place::Master(sentinels) => Way::Master(sentinels.clone()),
+        };
+        Ok(Commands::new(way, timeouts()))
     }
 
     /// A connection of its own, that tells of pushes (invalidations, its end) to `pushes`.

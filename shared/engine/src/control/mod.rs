@@ -32,6 +32,9 @@ pub(crate) use queues::Exchange;
 /// The version of Celery whose protocol this worker speaks; monitors show it.
 pub(crate) const CELERY_VERSION: &str = "5.7.0";
 
+/// How often it is looked whether the connection works, and how long its answer may take.
+const LOOK: Duration = Duration::from_secs(5);
+
 /// The exception that a command ends with, as Python would show it.
 pub(crate) type Refusal = String;
 
@@ -49,16 +52,23 @@ pub(crate) async fn listen(worker: Arc<Worker>) {
 }
 
 async fn connected(worker: &Arc<Worker>, pause: &mut Duration) -> Result<(), RedisError> {
-    let mut channel = fanout::listen(&worker.connector, !worker.config.without_gossip).await?;
+    let channel = fanout::listen(&worker.connector, !worker.config.without_gossip).await?;
     let mailbox = mailbox(worker);
     worker.client.broker().bind_expiring(pidbox::EXCHANGE, "", "", &mailbox).await?;
     worker.events.emit("worker-online", crate::heartbeat::fields(worker));
     *pause = Duration::from_millis(50);
-    let mut messages = channel.on_message();
+    let (mut sender, mut messages) = channel.split();
+    let mut look = tokio::time::interval(LOOK);
     let mut renew = tokio::time::interval(Duration::from_secs(1200));
     loop {
         let message = tokio::select! {
             message = messages.next() => message,
+            _ = look.tick() => {
+                // Half a connection says nothing, and would be listened to for ever.
+                let pong = tokio::time::timeout(LOOK, sender.ping::<redis::Value>()).await;
+                pong.map_err(|_| RedisError::Unavailable("no answer to a ping".into()))??;
+                continue;
+            }
             _ = renew.tick() => {
                 worker.client.broker().bind_expiring(pidbox::EXCHANGE, "", "", &mailbox).await?;
                 continue;
