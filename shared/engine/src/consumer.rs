@@ -1,9 +1,7 @@
 //! Connection, fetching and receiving (celery.worker.consumer, celery.worker.strategy).
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use petiole_protocol::{DecodeError, Embed, Envelope, TaskException, TaskMessage, serializer};
@@ -60,7 +58,6 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
     worker.settling.connected(true);
     let mut queues = worker.queues();
     let mut drained = false;
-    let mut backlog = VecDeque::new();
     // What this worker sends itself as JSON it may also take on itself.
     let accepts_json = serializer::accepts(&worker.config.accept_content, serializer::JSON);
     loop {
@@ -84,7 +81,7 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
         let free = if over || !drained || !accepts_json { 0 } else { room.min(worker.pool.free() + unsettled.ends()) };
         drained &= !unsettled.look(&queues, free);
         let room = if over || drained || queues.is_empty() { 0 } else { room };
-        if nothing && room == 0 && backlog.is_empty() {
+        if nothing && room == 0 {
             if worker.shutdown.settling_ended() {
                 return Ok(());
             }
@@ -106,43 +103,15 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
             }
             continue;
         }
-        let exchange = consumer.exchange(unsettled.settlements(), &queues, room);
-        let exchange = match backlog.is_empty() {
-            true => exchange.await?,
-            false => beside(exchange, || receive_all(worker, &mut backlog, 0, || false)).await?,
-        };
+        let exchange = consumer.exchange(unsettled.settlements(), &queues, room).await?;
         *pause = Duration::from_millis(50);
         drained = (drained || exchange.drained) && exchange.taken;
+        let turn = Turn::begin();
+        for delivery in exchange.deliveries {
+            worker.qos.hold();
+            receive(worker, delivery, Some(&turn));
+        }
         unsettled.done(worker, exchange.settled);
-        exchange.deliveries.iter().for_each(|_| worker.qos.hold());
-        backlog.extend(exchange.deliveries);
-        // Half of it, when that ends at once: Redis and the worker then work at the same time.
-        let half = backlog.len() / 2;
-        receive_all(worker, &mut backlog, half, || unsettled.is_waiting());
-    }
-}
-
-/// Does something while Redis is at work.
-async fn beside<T>(exchange: impl Future<Output = T>, work: impl FnOnce()) -> T {
-    let mut exchange = std::pin::pin!(exchange);
-    let first = futures::poll!(exchange.as_mut());
-    if first.is_pending() {
-        // The connection's own task sends what was asked.
-        tokio::task::yield_now().await;
-    }
-    work();
-    match first {
-        Poll::Ready(done) => done,
-        Poll::Pending => exchange.await,
-    }
-}
-
-/// Receives deliveries in their order, until `left` of them are left and `enough` says that there is something for Redis to do.
-fn receive_all(worker: &Arc<Worker>, backlog: &mut VecDeque<Delivery>, left: usize, enough: impl Fn() -> bool) {
-    let turn = Turn::begin();
-    while backlog.len() > left || !enough() {
-        let Some(delivery) = backlog.pop_front() else { return };
-        receive(worker, delivery, Some(&turn));
     }
 }
 

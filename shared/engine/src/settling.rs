@@ -120,11 +120,6 @@ impl Unsettled {
         self.ends
     }
 
-    /// Are there more?
-    pub(crate) fn is_waiting(&self) -> bool {
-        !self.queue.is_empty()
-    }
-
     /// Waits for the next.
     pub(crate) async fn wait(&mut self) {
         if let Some(waiting) = self.queue.recv().await {
