@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::problem::Problem;
 use crate::routes::answers::AnswerRequest;
 use crate::routes::documents::DocumentRequest;
-use crate::text_events::{ClassifyRequest, ExtractRequest, SummarizeRequest};
+use crate::text_events::{ClassifyRequest, DigestRequest, ExtractRequest, SummarizeRequest};
 
 /// The event types, each with its schema's name and the type of its data.
 static TYPES: &[EventType] = &[
@@ -19,6 +19,7 @@ static TYPES: &[EventType] = &[
     EventType::of::<SummarizeRequest>("text.summarize", "TextSummarizeEventRequest"),
     EventType::of::<ClassifyRequest>("text.classify", "TextClassifyEventRequest"),
     EventType::of::<ExtractRequest>("text.extract", "TextExtractEventRequest"),
+    EventType::of::<DigestRequest>("text.digest", "TextDigestEventRequest"),
 ];
 
 /// The data of an event.

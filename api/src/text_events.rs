@@ -113,3 +113,33 @@ pub(crate) enum ExtractRequest {
 }
 
 impl EventData for ExtractRequest {}
+
+/// A text to be digested.
+#[derive(Clone, Debug, Object)]
+pub(crate) struct DigestTextRequest {
+    /// The text.
+    text: Text,
+    /// What it may be about; a list of common subjects when missing.
+    #[oai(validator(min_items = 2, max_items = 100, unique_items))]
+    labels: Option<Vec<Text>>,
+}
+
+/// A document to be digested.
+#[derive(Clone, Debug, Object)]
+pub(crate) struct DigestDocumentRequest {
+    /// The document.
+    document_id: Uuid,
+    /// What it may be about; a list of common subjects when missing.
+    #[oai(validator(min_items = 2, max_items = 100, unique_items))]
+    labels: Option<Vec<Text>>,
+}
+
+/// What is summarised, classified and taken data out of, all at once: a workflow.
+#[derive(Clone, Debug, Union)]
+#[oai(one_of)]
+pub(crate) enum DigestRequest {
+    Text(DigestTextRequest),
+    Document(DigestDocumentRequest),
+}
+
+impl EventData for DigestRequest {}

@@ -1,11 +1,14 @@
 """Workflows over HTTP, with Python's client as the judge: what it finds is what Celery's own canvas would have left."""
+import httpx
 import pytest
 from celery.result import AsyncResult, GroupResult
 
 from test_http import accepted, final
-from waiting import SOON
+from waiting import SOON, wait_until
 
 pytestmark = pytest.mark.needs_api
+
+NOBODY = "6f2d3a10-0000-4000-8000-0123456789ab"
 
 
 def step(task, *args, **options):
@@ -86,3 +89,40 @@ def test_options_of_steps(http, events):
     sent = send(http, {"chain": [step("demo.echo", 1), step("demo.echo", "own", countdown=2, immutable=True)]})
     assert events.wait_for(uuid=sent["task_id"], type="task-received")["eta"]
     assert final(http, sent["task_id"])["result"] == "own"
+
+
+def test_an_event_that_is_a_workflow_shows_each_step(http, client, events):
+    """`text.digest`: a sequence, a branch, three steps side by side; each is a task with its root, and is kept with the event."""
+    text = "The harbour closes at noon. Pay 1,250 EUR to desk@example.org by 12 March 2030. Seals sleep on the sand bank."
+    answer = http.post("/v1/events", json={"type": "text.digest", "data": {"text": text, "labels": ["money", "animals"]}})
+    assert answer.status_code == 202, answer.text
+    path = httpx.URL(answer.headers["Location"]).path
+
+    def over():
+        event = http.get(path).json()
+        assert event["state"] != "failed", event
+        return event if event["state"] == "succeeded" else None
+    event = wait_until(over, lambda: f"the workflow ends: {http.get(path).text}", 120)
+    steps = {step["name"]: step for step in event["steps"]}
+    assert {name: step["state"] for name, step in steps.items()} == {
+        "load": "succeeded", "by_length": "succeeded", "summarize": "succeeded", "reduce": "skipped",
+        "summarize_reduced": "skipped", "extract": "succeeded", "classify": "succeeded", "join": "succeeded"}
+    assert steps["load"]["input"]["text"] == text and steps["extract"]["input"] == steps["load"]["output"]
+    assert steps["by_length"]["output"] == "short"
+    assert event["output"] == steps["join"]["output"]
+    assert {"amount", "email", "date"} <= {item["kind"] for item in event["output"]["extraction"]["items"]}
+    # each step is a task of its own, under the event's
+    for name in ("load", "summarize", "extract", "classify", "join"):
+        received = events.wait_for(uuid=steps[name]["task_id"], type="task-received")
+        assert received["name"] == f"steps.{name}" and received["root_id"] == event["task_id"], received
+        assert received["parent_id"], received
+    assert client.result(event["task_id"]).get(timeout=SOON) == event["output"]
+
+
+def test_a_step_that_fails_fails_the_event_and_says_where(http):
+    answer = http.post("/v1/events", json={"type": "text.digest", "data": {"document_id": NOBODY}})
+    path = httpx.URL(answer.headers["Location"]).path
+    event = wait_until(lambda: (e := http.get(path).json())["state"] == "failed" and e, "the event fails", 60)
+    assert event["error"].startswith("step load: ") and NOBODY in event["error"], event
+    states = {step["name"]: step["state"] for step in event["steps"]}
+    assert states["load"] == "failed" and states["join"] == "pending", states

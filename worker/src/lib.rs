@@ -7,6 +7,7 @@
 //! | [`documents`] | a document becomes passages with vectors |
 //! | [`answers`] | a question becomes an answer with citations |
 //! | [`events`] | event types and what each of them does |
+//! | [`workflows`] | event types whose work is a graph of steps |
 //! | [`schedules`], [`beat`] | what is sent when, and by whom |
 //! | [`services`] | what tasks work with: the database, the models, the chunker |
 
@@ -15,9 +16,11 @@ pub mod beat;
 pub mod demo;
 pub mod documents;
 pub mod events;
+mod retry;
 pub mod schedules;
 pub mod services;
 pub mod tasks;
+pub mod workflows;
 
 use petiole_engine::{App, EngineError};
 
@@ -28,7 +31,7 @@ pub use services::Services;
 /// # Errors
 /// Two tasks of one name.
 pub fn app() -> Result<App, EngineError> {
-    App::builder()
+    let builder = App::builder()
         .task::<demo::add>()
         .task::<demo::echo>()
         .task::<demo::sleep>()
@@ -36,7 +39,8 @@ pub fn app() -> Result<App, EngineError> {
         .task::<demo::progress>()
         .task::<demo::compose>()
         .task::<tasks::ingest_document>()
-        .task::<tasks::process_incoming_event>()
-        .task::<tasks::generate_answer>()
-        .build()
+        .register(tasks::ProcessIncomingEvent)
+        .task::<tasks::generate_answer>();
+    let workflows = workflows::tasks(tasks::registry().workflows());
+    workflows.into_iter().fold(builder, |builder, task| builder.register(task)).build()
 }

@@ -9,8 +9,9 @@
 
 use std::sync::LazyLock;
 
+use async_trait::async_trait;
 use celery::prelude::*;
-use petiole_engine::{context, raise};
+use petiole_engine::{Context, Fault, Task, TaskOptions, context, raise};
 use petiole_protocol::TaskException;
 use petiole_storage::{Storage, StorageError};
 use serde_json::{Map, Value};
@@ -18,11 +19,9 @@ use uuid::Uuid;
 
 use crate::answers::{self, Answer, AnswerRequest, Speaker};
 use crate::documents::{self, IngestReport};
-use crate::events::{self, Registry};
+use crate::events::{self, Processed, Registry};
+use crate::retry::{MAX_RETRIES, retry};
 use crate::services;
-
-/// Retries of what may pass: with pauses of up to a minute, about half an hour.
-const MAX_RETRIES: u32 = 40;
 
 static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::shipped);
 
@@ -59,27 +58,51 @@ fn may_pass(error: &StorageError) -> bool {
     matches!(error, StorageError::Unavailable(_) | StorageError::Conflict(_))
 }
 
-/// Does the work of an event and stores its output.
-#[celery::task(
-    name = "process_incoming_event",
-    acks_late = true,
-    max_retries = 40,
-    min_retry_delay = 1,
-    max_retry_delay = 60,
-    retry_for_unexpected = false
-)]
-pub async fn process_incoming_event(event_id: String) -> TaskResult<Value> {
-    let id = parse_id(&event_id)?;
-    match process(id).await {
-        Ok(output) => Ok(output),
-        Err(failure) => Err(fail(failure, async move |storage, reason| {
-            events::give_up(storage, id, &reason).await.map_err(|error| error.to_string())
-        })
-        .await),
+/// Does the work of an event and stores its output: `process_incoming_event(event_id)`. The work of a workflow is done by the
+/// tasks that take its place.
+pub struct ProcessIncomingEvent;
+
+#[async_trait]
+impl Task for ProcessIncomingEvent {
+    fn name(&self) -> &str {
+        "process_incoming_event"
+    }
+
+    fn options(&self) -> TaskOptions {
+        TaskOptions { acks_late: Some(true), max_retries: Some(Some(MAX_RETRIES)), ..TaskOptions::default() }
+    }
+
+    async fn run(&self, args: Vec<Value>, kwargs: Map<String, Value>, context: Context) -> Result<Value, Fault> {
+        let event_id = match (&args[..], kwargs.get("event_id")) {
+            ([id], None) if kwargs.is_empty() => id,
+            ([], Some(id)) if kwargs.len() == 1 => id,
+            _ => return Err(Fault::type_error("process_incoming_event takes one argument: event_id")),
+        };
+        let id = event_id.as_str().and_then(|id| Uuid::parse_str(id).ok());
+        let Some(id) = id else {
+            return Err(TaskException::builtin("ValueError", format!("{event_id} is no id: a UUID is wanted")).into());
+        };
+        match process(id).await {
+            Ok(Processed::Done(output)) => Ok(output),
+            Ok(Processed::Workflow(canvas)) => Err(context.replace(*canvas).await),
+            Err((reason, true)) if !is_last_try() => Err(retry(context.message().retries, reason)),
+            Err((reason, _)) => {
+                record(&reason, async move |storage, reason| {
+                    events::give_up(storage, id, &reason).await.map_err(|error| error.to_string())
+                })
+                .await;
+                Err(TaskException::builtin("RuntimeError", reason).into())
+            }
+        }
     }
 }
 
-async fn process(id: Uuid) -> Result<Value, Failure> {
+/// The event types, for the tasks that work on them.
+pub(crate) fn registry() -> &'static Registry {
+    &REGISTRY
+}
+
+async fn process(id: Uuid) -> Result<Processed, Failure> {
     let services = services::shared().await.map_err(|error| (error.to_string(), false))?;
     events::process_incoming_event(&services, &REGISTRY, id)
         .await
@@ -146,14 +169,23 @@ where
     if may_pass && !is_last_try() {
         return TaskError::ExpectedError(reason);
     }
+    record(&reason, give_up).await;
+    raise(TaskException::builtin("RuntimeError", reason))
+}
+
+/// Records a failure for good.
+async fn record<F, R>(reason: &str, give_up: F)
+where
+    F: FnOnce(&'static Storage, String) -> R,
+    R: Future<Output = Result<(), String>>,
+{
     let recorded = match services::storage().await {
-        Ok(storage) => give_up(storage, reason.clone()).await,
+        Ok(storage) => give_up(storage, reason.to_owned()).await,
         Err(error) => Err(error.to_string()),
     };
     if let Err(error) = recorded {
         tracing::warn!(error, reason, "the failure cannot be recorded");
     }
-    raise(TaskException::builtin("RuntimeError", reason))
 }
 
 fn is_last_try() -> bool {

@@ -1,7 +1,9 @@
 //! Events: stored with the message of their task, followed, listed.
 
 use chrono::{DateTime, Utc};
-use petiole_storage::{CreatedEvent, Cursor, Event, EventFilter, EventState, IdempotencyKey, NewEvent, request_hash};
+use petiole_storage::{
+    CreatedEvent, Cursor, Event, EventFilter, EventState, EventStep, IdempotencyKey, NewEvent, StepState, request_hash,
+};
 use poem::web::Data;
 use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::Json;
@@ -103,6 +105,81 @@ impl From<Event> for EventView {
     }
 }
 
+/// Where a step of a workflow is.
+#[derive(Clone, Copy, Debug, Enum)]
+#[oai(rename = "StepState", rename_all = "lowercase")]
+pub(crate) enum StateOfStep {
+    /// It waits for the steps before it.
+    Pending,
+    /// Its task runs, or is to run again.
+    Running,
+    /// Done; `output` says what it gave.
+    Succeeded,
+    /// Given up; `error` says why.
+    Failed,
+    /// The workflow went another way.
+    Skipped,
+}
+
+/// A step of an event whose type is a workflow.
+#[derive(Debug, Object)]
+#[oai(rename = "EventStep")]
+pub(crate) struct StepView {
+    /// Its name.
+    name: String,
+    /// The Celery task that does it.
+    task: String,
+    /// How far it is.
+    state: StateOfStep,
+    /// The id of its task, once it began.
+    task_id: Option<String>,
+    /// What went in, once it began.
+    input: Option<Any<Value>>,
+    /// What came out, once succeeded.
+    output: Option<Any<Value>>,
+    /// Why it failed; before that, why it is tried again.
+    error: Option<String>,
+    /// How often it was begun.
+    attempts: i32,
+    /// When it was first begun.
+    started_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    finished_at: Option<DateTime<Utc>>,
+}
+
+impl From<EventStep> for StepView {
+    fn from(step: EventStep) -> Self {
+        Self {
+            name: step.name,
+            task: step.task,
+            state: match step.state {
+                StepState::Pending => StateOfStep::Pending,
+                StepState::Running => StateOfStep::Running,
+                StepState::Succeeded => StateOfStep::Succeeded,
+                StepState::Failed => StateOfStep::Failed,
+                StepState::Skipped => StateOfStep::Skipped,
+            },
+            task_id: step.task_id,
+            input: step.input.map(Any),
+            output: step.output.map(Any),
+            error: step.error,
+            attempts: step.attempts,
+            started_at: step.started_at,
+            finished_at: step.finished_at,
+        }
+    }
+}
+
+/// An event, what became of it, and the steps of its workflow.
+#[derive(Debug, Object)]
+pub(crate) struct EventWithSteps {
+    /// The event.
+    #[oai(flatten)]
+    event: EventView,
+    /// The steps, in the order of the plan; none when its type is no workflow.
+    steps: Vec<StepView>,
+}
+
 /// A page of events.
 #[derive(Debug, Object)]
 pub(crate) struct EventPage {
@@ -148,15 +225,18 @@ impl Events {
 
     /// Follow an event
     ///
-    /// Its state, and its output or its error at the end.
+    /// Its state, and its output or its error at the end. When its type is a workflow, each step with what went in and what
+    /// came out.
     #[oai(path = "/v1/events/:id", method = "get", operation_id = "getEvent", tag = "Group::Events")]
     async fn get(
         &self,
         state: Data<&State>,
         /// The event's id.
         id: Path<Uuid>,
-    ) -> Answer<Json<EventView>, One> {
-        Ok(Json(state.storage.event(id.0).await?.into()))
+    ) -> Answer<Json<EventWithSteps>, One> {
+        let event = state.storage.event(id.0).await?.into();
+        let steps = state.storage.event_steps(id.0).await?.into_iter().map(Into::into).collect();
+        Ok(Json(EventWithSteps { event, steps }))
     }
 
     /// List events

@@ -62,7 +62,7 @@ impl From<event::Model> for Event {
             data: jsonb::sent(row.data),
             state: row.state,
             task_id: row.task_id,
-            output: row.output,
+            output: row.output.map(jsonb::sent),
             error: row.error,
             created_at: row.created_at,
             updated_at: row.updated_at,
@@ -229,7 +229,7 @@ impl Storage {
     ) -> Result<bool> {
         let change = event::ActiveModel {
             state: Set(state),
-            output: Set(output),
+            output: Set(output.map(jsonb::stored)),
             error: Set(error),
             updated_at: Set(Utc::now()),
             ..Default::default()

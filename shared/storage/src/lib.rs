@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`Storage`] | the pool, migrations, health |
 //! | `events` | what was asked for, and what became of it |
+//! | `event_steps` | the steps of events that are workflows |
 //! | `documents`, `chunks`, `files` | texts, their passages and vectors; files whose text is not taken out yet |
 //! | `collections` | the documents of one name together |
 //! | `conversations` | what was asked and answered in a talk |
@@ -28,6 +29,7 @@ mod documents;
 mod embedding_model;
 mod entity;
 mod error;
+mod event_steps;
 mod events;
 mod files;
 mod filter;
@@ -51,6 +53,7 @@ pub use documents::{
 };
 pub use embedding_model::EmbeddingModel;
 pub use error::{Result, StorageError};
+pub use event_steps::{EventStep, StepState};
 pub use events::{CreatedEvent, Event, EventFilter, EventState, NewEvent};
 pub use filter::{Filter, FilterError, MOST_VALUES, OPERATORS};
 pub use idempotency::{IdempotencyKey, request_hash};

@@ -1,11 +1,13 @@
 //! One event, from its task's start to its outcome.
 
+use petiole_client::Signature;
 use petiole_storage::{Event, EventState, Storage, StorageError};
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::registry::{HandlerError, Registry};
 use crate::services::Services;
+use crate::workflows::Begun;
 
 /// Why an event has no output.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +37,15 @@ impl EventError {
     }
 }
 
+/// What came of an event's work.
+#[derive(Debug)]
+pub enum Processed {
+    /// It is done; this is its output.
+    Done(Value),
+    /// It is a workflow: this canvas does the work, in the place of the task that was to do it.
+    Workflow(Box<Signature>),
+}
+
 /// Does the work of an event and stores its output, or the reason why there is none. An event that is done is not run
 /// again: its stored outcome is given back.
 ///
@@ -44,7 +55,7 @@ pub async fn process_incoming_event(
     services: &Services,
     registry: &Registry,
     event_id: Uuid,
-) -> Result<Value, EventError> {
+) -> Result<Processed, EventError> {
     let storage = &services.storage;
     let stored = |error| match error {
         StorageError::NotFound { .. } => EventError::NotFound(event_id),
@@ -56,8 +67,13 @@ pub async fn process_incoming_event(
         tracing::info!(%event_id, "event is done already");
         return match event.state {
             EventState::Failed => Err(EventError::Failed(event.error.unwrap_or_default())),
-            _ => Ok(event.output.unwrap_or(Value::Null)),
+            _ => Ok(Processed::Done(event.output.unwrap_or(Value::Null))),
         };
+    }
+    if let Some(plan) = registry.workflows().get(event.kind.as_str()) {
+        let Begun { steps, signature } = plan.begin(event_id, &event.data);
+        storage.plan_event_steps(event_id, &steps).await.map_err(stored)?;
+        return Ok(Processed::Workflow(Box::new(signature)));
     }
     let Some(handler) = registry.handler(&event.kind) else {
         let known: Vec<_> = registry.types().collect();
@@ -68,7 +84,7 @@ pub async fn process_incoming_event(
         Ok(output) => {
             storage.succeed(event_id, output.clone()).await.map_err(stored)?;
             tracing::info!(%event_id, kind = event.kind, "event succeeded");
-            Ok(output)
+            Ok(Processed::Done(output))
         }
         Err(error) if error.is_transient() => Err(EventError::Transient(error)),
         Err(error) => fail(storage, event_id, error.to_string()).await,
@@ -87,10 +103,10 @@ pub async fn give_up(storage: &Storage, event_id: Uuid, reason: &str) -> Result<
     })
 }
 
-async fn fail(storage: &Storage, event_id: Uuid, reason: String) -> Result<Value, EventError> {
+async fn fail(storage: &Storage, event_id: Uuid, reason: String) -> Result<Processed, EventError> {
     // Delivered twice, and the other one succeeded meanwhile: that counts.
     if let Ok(Event { state: EventState::Succeeded, output, .. }) = storage.event(event_id).await {
-        return Ok(output.unwrap_or(Value::Null));
+        return Ok(Processed::Done(output.unwrap_or(Value::Null)));
     }
     give_up(storage, event_id, &reason).await?;
     Err(EventError::Failed(reason))

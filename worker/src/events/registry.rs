@@ -1,6 +1,6 @@
 //! Which event types there are, and what handles each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -16,8 +16,11 @@ use super::{DocumentIngest, QuestionAnswer, TextClassify, TextExtract, TextSumma
 use crate::answers::AnswerError;
 use crate::documents::IngestError;
 use crate::services::Services;
+use crate::workflows::digest::TextDigest;
+use crate::workflows::{Plan, Workflow};
 
-/// The work of one event type. To add a type: implement this, and add one line to [`Registry::shipped`].
+/// The work of one event type. To add a type: implement this, and add one line to [`Registry::shipped`]. Work of several
+/// steps is a [`Workflow`].
 ///
 /// A handler may be called twice for one event (a worker that dies after its work, before it could say so): what it
 /// stores has to be tied to the event's id.
@@ -89,6 +92,7 @@ impl HandlerError {
 #[derive(Clone, Default)]
 pub struct Registry {
     handlers: BTreeMap<&'static str, Arc<dyn Erased>>,
+    workflows: BTreeMap<&'static str, Plan>,
 }
 
 impl Registry {
@@ -100,6 +104,7 @@ impl Registry {
             .with(TextSummarize)
             .with(TextClassify)
             .with(TextExtract)
+            .with_workflow(&TextDigest)
     }
 
     /// Adds a type; a later handler of the same type replaces an earlier one.
@@ -109,9 +114,20 @@ impl Registry {
         self
     }
 
+    /// Adds a type that is a workflow.
+    #[must_use]
+    pub fn with_workflow<W: Workflow>(mut self, workflow: &W) -> Self {
+        self.workflows.insert(W::TYPE, Plan::new(W::TYPE, workflow.flow().node));
+        self
+    }
+
     /// The names of the types, sorted.
     pub fn types(&self) -> impl Iterator<Item = &'static str> + '_ {
-        self.handlers.keys().copied()
+        self.handlers.keys().chain(self.workflows.keys()).copied().collect::<BTreeSet<_>>().into_iter()
+    }
+
+    pub(crate) fn workflows(&self) -> &BTreeMap<&'static str, Plan> {
+        &self.workflows
     }
 
     pub(super) fn handler(&self, kind: &str) -> Option<&Arc<dyn Erased>> {

@@ -13,7 +13,7 @@ const LETTERS_PER_TOKEN: usize = 4;
 ///
 /// # Errors
 /// Both or neither are given, there is no such document, or there is nothing in it.
-pub(super) async fn text_of(
+pub(crate) async fn text_of(
     services: &Services,
     kind: &'static str,
     text: Option<String>,
@@ -36,7 +36,7 @@ pub(super) async fn text_of(
 }
 
 /// The beginning of a text, as much as a language model is shown.
-pub(super) fn shown<'a>(services: &Services, text: &'a str) -> &'a str {
+pub(crate) fn shown<'a>(services: &Services, text: &'a str) -> &'a str {
     let most = services.language.context_tokens * LETTERS_PER_TOKEN;
     &text[..text.floor_char_boundary(most)]
 }

@@ -34,7 +34,7 @@ pub struct ClassifyData {
 }
 
 /// How well one label fits.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LabelScore {
     /// The label.
     pub label: String,
@@ -43,7 +43,7 @@ pub struct LabelScore {
 }
 
 /// The labels by how well they fit.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Classification {
     /// The one that fits best.
     pub label: String,
@@ -66,39 +66,46 @@ impl EventHandler for TextClassify {
     type Output = Classification;
 
     async fn handle(&self, services: &Services, _: &Event, data: ClassifyData) -> Result<Classification, HandlerError> {
-        let labels = data.labels;
-        check(&labels).map_err(|reason| HandlerError::Data { kind: Self::TYPE, reason })?;
-        let text = text_of(services, Self::TYPE, data.text, data.document_id).await?;
-        let (scores, model, prompt) = match &services.language.model {
-            Some(model) => {
-                let scores: serde_json::Map<_, _> = labels
-                    .iter()
-                    .map(|label| (label.clone(), json!({"type": "number", "minimum": 0, "maximum": 1})))
-                    .collect();
-                let schema = json!({
-                    "type": "object", "properties": scores, "required": labels, "additionalProperties": false,
-                });
-                let schema = Schema::new(&schema).map_err(HandlerError::Output)?;
-                let prompt = ClassifyPrompt { text: shown(services, &text), labels: &labels, schema: schema.text() };
-                let messages = services.language.prompts.messages(&prompt)?;
-                let value = structured::generate(model.as_ref(), &services.language.prompts, messages, &schema).await?;
-                let scores = labels.iter().map(|label| value[label].as_f64().unwrap_or_default()).collect();
-                (scores, model.model(), Some(Prompts::label::<ClassifyPrompt<'_>>()))
-            }
-            None => {
-                let chunker = services.chunker.clone();
-                let cut = tokio::task::spawn_blocking(move || chunker.chunk(&text, TextKind::Plain));
-                let passages = cut.await.map_err(|error| HandlerError::Output(error.to_string()))?;
-                let passages: Vec<_> = passages.into_iter().take(MOST_PASSAGES).map(|chunk| chunk.text).collect();
-                (extractive::classify(services.embedder.as_ref(), &passages, &labels).await?, EXTRACTIVE, None)
-            }
-        };
-        let mut scores: Vec<_> =
-            labels.into_iter().zip(scores).map(|(label, score)| LabelScore { label, score }).collect();
-        scores.sort_by(|a, b| b.score.total_cmp(&a.score));
-        let label = scores.first().map(|best| best.label.clone()).unwrap_or_default();
-        Ok(Classification { label, scores, model: model.to_owned(), prompt })
+        classify(services, data).await
     }
+}
+
+/// The work itself, for whoever needs it elsewhere.
+///
+/// # Errors
+/// [`HandlerError`].
+pub async fn classify(services: &Services, data: ClassifyData) -> Result<Classification, HandlerError> {
+    let labels = data.labels;
+    check(&labels).map_err(|reason| HandlerError::Data { kind: TextClassify::TYPE, reason })?;
+    let text = text_of(services, TextClassify::TYPE, data.text, data.document_id).await?;
+    let (scores, model, prompt) = match &services.language.model {
+        Some(model) => {
+            let scores: serde_json::Map<_, _> = labels
+                .iter()
+                .map(|label| (label.clone(), json!({"type": "number", "minimum": 0, "maximum": 1})))
+                .collect();
+            let schema = json!({
+                "type": "object", "properties": scores, "required": labels, "additionalProperties": false,
+            });
+            let schema = Schema::new(&schema).map_err(HandlerError::Output)?;
+            let prompt = ClassifyPrompt { text: shown(services, &text), labels: &labels, schema: schema.text() };
+            let messages = services.language.prompts.messages(&prompt)?;
+            let value = structured::generate(model.as_ref(), &services.language.prompts, messages, &schema).await?;
+            let scores = labels.iter().map(|label| value[label].as_f64().unwrap_or_default()).collect();
+            (scores, model.model(), Some(Prompts::label::<ClassifyPrompt<'_>>()))
+        }
+        None => {
+            let chunker = services.chunker.clone();
+            let cut = tokio::task::spawn_blocking(move || chunker.chunk(&text, TextKind::Plain));
+            let passages = cut.await.map_err(|error| HandlerError::Output(error.to_string()))?;
+            let passages: Vec<_> = passages.into_iter().take(MOST_PASSAGES).map(|chunk| chunk.text).collect();
+            (extractive::classify(services.embedder.as_ref(), &passages, &labels).await?, EXTRACTIVE, None)
+        }
+    };
+    let mut scores: Vec<_> = labels.into_iter().zip(scores).map(|(label, score)| LabelScore { label, score }).collect();
+    scores.sort_by(|a, b| b.score.total_cmp(&a.score));
+    let label = scores.first().map(|best| best.label.clone()).unwrap_or_default();
+    Ok(Classification { label, scores, model: model.to_owned(), prompt })
 }
 
 fn check(labels: &[String]) -> Result<(), String> {

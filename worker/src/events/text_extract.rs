@@ -37,7 +37,7 @@ pub struct ExtractData {
 }
 
 /// What was found.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Extraction {
     /// Typed data, in the order of the text.
     pub items: Vec<Item>,
@@ -60,30 +60,38 @@ impl EventHandler for TextExtract {
     type Output = Extraction;
 
     async fn handle(&self, services: &Services, _: &Event, data: ExtractData) -> Result<Extraction, HandlerError> {
-        let wrong = |reason: &str| HandlerError::Data { kind: Self::TYPE, reason: reason.to_owned() };
-        let text = text_of(services, Self::TYPE, data.text, data.document_id).await?;
-        // a bad schema is told before anything is looked for
-        let schema = data.schema.map(|schema| Schema::new(&schema)).transpose();
-        let schema = schema.map_err(|reason| wrong(&format!("schema: {reason}")))?;
-        let kinds = match (&schema, data.kinds) {
-            (_, Some(kinds)) => kinds,
-            (Some(_), None) => vec![],
-            (None, None) => Kind::ALL.to_vec(),
-        };
-        let (mut found, mut model, mut prompt) = (None, PATTERNS, None);
-        if let Some(schema) = schema {
-            let Some(language) = &services.language.model else {
-                return Err(wrong(
-                    "schema: needs a language model; set LANGUAGE_MODEL, OPENAI_BASE_URL and OPENAI_API_KEY",
-                ));
-            };
-            let asked = ExtractPrompt { text: shown(services, &text), schema: schema.text() };
-            let messages = services.language.prompts.messages(&asked)?;
-            found = Some(structured::generate(language.as_ref(), &services.language.prompts, messages, &schema).await?);
-            (model, prompt) = (language.model(), Some(Prompts::label::<ExtractPrompt<'_>>()));
-        }
-        let items = tokio::task::spawn_blocking(move || patterns::find(&text, &kinds, MOST_ITEMS));
-        let items = items.await.map_err(|error| HandlerError::Output(error.to_string()))?;
-        Ok(Extraction { items, data: found, model: model.to_owned(), prompt })
+        extract(services, data).await
     }
+}
+
+/// The work itself, for whoever needs it elsewhere.
+///
+/// # Errors
+/// [`HandlerError`].
+pub async fn extract(services: &Services, data: ExtractData) -> Result<Extraction, HandlerError> {
+    let wrong = |reason: &str| HandlerError::Data { kind: TextExtract::TYPE, reason: reason.to_owned() };
+    let text = text_of(services, TextExtract::TYPE, data.text, data.document_id).await?;
+    // a bad schema is told before anything is looked for
+    let schema = data.schema.map(|schema| Schema::new(&schema)).transpose();
+    let schema = schema.map_err(|reason| wrong(&format!("schema: {reason}")))?;
+    let kinds = match (&schema, data.kinds) {
+        (_, Some(kinds)) => kinds,
+        (Some(_), None) => vec![],
+        (None, None) => Kind::ALL.to_vec(),
+    };
+    let (mut found, mut model, mut prompt) = (None, PATTERNS, None);
+    if let Some(schema) = schema {
+        let Some(language) = &services.language.model else {
+            return Err(wrong(
+                "schema: needs a language model; set LANGUAGE_MODEL, OPENAI_BASE_URL and OPENAI_API_KEY",
+            ));
+        };
+        let asked = ExtractPrompt { text: shown(services, &text), schema: schema.text() };
+        let messages = services.language.prompts.messages(&asked)?;
+        found = Some(structured::generate(language.as_ref(), &services.language.prompts, messages, &schema).await?);
+        (model, prompt) = (language.model(), Some(Prompts::label::<ExtractPrompt<'_>>()));
+    }
+    let items = tokio::task::spawn_blocking(move || patterns::find(&text, &kinds, MOST_ITEMS));
+    let items = items.await.map_err(|error| HandlerError::Output(error.to_string()))?;
+    Ok(Extraction { items, data: found, model: model.to_owned(), prompt })
 }

@@ -36,7 +36,7 @@ pub struct SummarizeData {
 }
 
 /// A summary.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// The whole.
     pub summary: String,
@@ -59,33 +59,41 @@ impl EventHandler for TextSummarize {
     type Output = Summary;
 
     async fn handle(&self, services: &Services, _: &Event, data: SummarizeData) -> Result<Summary, HandlerError> {
-        let count = data.sentences.unwrap_or(SENTENCES);
-        if !(1..=MOST).contains(&count) {
-            let reason = format!("sentences: must be from 1 to {MOST}, is {count}");
-            return Err(HandlerError::Data { kind: Self::TYPE, reason });
-        }
-        let text = text_of(services, Self::TYPE, data.text, data.document_id).await?;
-        let (sentences, model, prompt) = match &services.language.model {
-            Some(model) => {
-                let schema = json!({
-                    "type": "object", "required": ["sentences"], "additionalProperties": false,
-                    "properties": {"sentences": {
-                        "type": "array", "minItems": 1, "maxItems": count, "items": {"type": "string", "minLength": 1},
-                    }},
-                });
-                let schema = Schema::new(&schema).map_err(HandlerError::Output)?;
-                let text = reduced(services, text).await?;
-                let prompt = SummarizePrompt { text: &text, sentences: count, schema: schema.text() };
-                let messages = services.language.prompts.messages(&prompt)?;
-                let value = structured::generate(model.as_ref(), &services.language.prompts, messages, &schema).await?;
-                let sentences = serde_json::from_value(value["sentences"].clone());
-                let label = Prompts::label::<SummarizePrompt<'_>>();
-                (sentences.map_err(|error| HandlerError::Output(error.to_string()))?, model.model(), Some(label))
-            }
-            None => (extractive::summarize(services.embedder.as_ref(), &text, count).await?, EXTRACTIVE, None),
-        };
-        Ok(Summary { summary: sentences.join(" "), sentences, model: model.to_owned(), prompt })
+        summarize(services, data).await
     }
+}
+
+/// The work itself, for whoever needs it elsewhere.
+///
+/// # Errors
+/// [`HandlerError`].
+pub async fn summarize(services: &Services, data: SummarizeData) -> Result<Summary, HandlerError> {
+    let count = data.sentences.unwrap_or(SENTENCES);
+    if !(1..=MOST).contains(&count) {
+        let reason = format!("sentences: must be from 1 to {MOST}, is {count}");
+        return Err(HandlerError::Data { kind: TextSummarize::TYPE, reason });
+    }
+    let text = text_of(services, TextSummarize::TYPE, data.text, data.document_id).await?;
+    let (sentences, model, prompt) = match &services.language.model {
+        Some(model) => {
+            let schema = json!({
+                "type": "object", "required": ["sentences"], "additionalProperties": false,
+                "properties": {"sentences": {
+                    "type": "array", "minItems": 1, "maxItems": count, "items": {"type": "string", "minLength": 1},
+                }},
+            });
+            let schema = Schema::new(&schema).map_err(HandlerError::Output)?;
+            let text = reduced(services, text).await?;
+            let prompt = SummarizePrompt { text: &text, sentences: count, schema: schema.text() };
+            let messages = services.language.prompts.messages(&prompt)?;
+            let value = structured::generate(model.as_ref(), &services.language.prompts, messages, &schema).await?;
+            let sentences = serde_json::from_value(value["sentences"].clone());
+            let label = Prompts::label::<SummarizePrompt<'_>>();
+            (sentences.map_err(|error| HandlerError::Output(error.to_string()))?, model.model(), Some(label))
+        }
+        None => (extractive::summarize(services.embedder.as_ref(), &text, count).await?, EXTRACTIVE, None),
+    };
+    Ok(Summary { summary: sentences.join(" "), sentences, model: model.to_owned(), prompt })
 }
 
 /// A text that is too long for the model, reduced to its most telling sentences.

@@ -1,16 +1,23 @@
 //! Events reach their handlers, and their outcomes are stored.
 
 use async_trait::async_trait;
-use petiole_storage::{DocumentFilter, DocumentState, Event, EventState};
+use petiole_storage::{DocumentFilter, DocumentState, Event, EventState, StepState};
 use petiole_worker::Services;
-use petiole_worker::events::{EventError, EventHandler, HandlerError, Registry, process_incoming_event};
+use petiole_worker::events::{EventError, EventHandler, HandlerError, Processed, Registry, process_incoming_event};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::database::{World, world};
 
 async fn process(world: &World, id: Uuid) -> Result<Value, EventError> {
-    process_incoming_event(&world.services, &Registry::shipped(), id).await
+    process_incoming_event(&world.services, &Registry::shipped(), id).await.map(output)
+}
+
+pub(crate) fn output(processed: Processed) -> Value {
+    match processed {
+        Processed::Done(output) => output,
+        Processed::Workflow(canvas) => panic!("it is no workflow: {canvas:?}"),
+    }
 }
 
 #[tokio::test]
@@ -44,7 +51,7 @@ async fn deliveries_at_the_same_time_make_one_document() {
     let id = world.event("document.ingest", json!({"text": "One text, many deliveries."})).await;
     let runs = (0..4).map(|_| {
         let services = world.services.clone();
-        tokio::spawn(async move { process_incoming_event(&services, &Registry::shipped(), id).await })
+        tokio::spawn(async move { process_incoming_event(&services, &Registry::shipped(), id).await.map(output) })
     });
     let mut outputs = Vec::new();
     for run in runs.collect::<Vec<_>>() {
@@ -111,6 +118,29 @@ async fn a_type_of_ones_own_is_one_line() {
         ["document.ingest", "number.double", "question.answer", "text.classify", "text.extract", "text.summarize"];
     assert_eq!(types, expected);
     let id = world.event("number.double", json!(21)).await;
-    assert_eq!(process_incoming_event(&world.services, &registry, id).await.unwrap(), json!(42));
+    assert_eq!(output(process_incoming_event(&world.services, &registry, id).await.unwrap()), json!(42));
     assert_eq!(world.storage().event(id).await.unwrap().output, Some(json!(42)));
+}
+
+#[tokio::test]
+async fn a_workflow_begins_with_its_plan_and_a_canvas() {
+    let world = world().await;
+    let id = world.event("text.digest", json!({"text": "Pay 5 EUR."})).await;
+    let begun = process_incoming_event(&world.services, &Registry::shipped(), id).await.unwrap();
+    let Processed::Workflow(canvas) = begun else { panic!("it is a workflow: {begun:?}") };
+    assert_eq!(canvas.task, "celery.chain");
+    let steps = world.storage().event_steps(id).await.unwrap();
+    let names: Vec<_> = steps.iter().map(|step| (step.name.as_str(), step.task.as_str())).collect();
+    let expected = [
+        ("load", "steps.load"),
+        ("by_length", "workflows.route"),
+        ("summarize", "steps.summarize"),
+        ("reduce", "steps.reduce"),
+        ("summarize_reduced", "steps.summarize"),
+        ("extract", "steps.extract"),
+        ("classify", "steps.classify"),
+        ("join", "steps.join"),
+    ];
+    assert_eq!(names, expected);
+    assert!(steps.iter().all(|step| step.state == StepState::Pending && step.task_id.is_none()));
 }

@@ -14,7 +14,7 @@ const TIDES: &str = "Tides rise twice a day. The moon pulls the sea water up. My
 
 async fn output(world: &World, kind: &str, data: Value) -> Result<Value, EventError> {
     let id = world.event(kind, data).await;
-    let output = process_incoming_event(&world.services, &Registry::shipped(), id).await;
+    let output = process_incoming_event(&world.services, &Registry::shipped(), id).await.map(crate::events::output);
     let event = world.storage().event(id).await.unwrap();
     match &output {
         Ok(output) => assert_eq!((event.state, event.output.as_ref()), (EventState::Succeeded, Some(output))),

@@ -6,6 +6,7 @@ mod away;
 mod conversations;
 mod database;
 mod documents;
+mod event_steps;
 mod events;
 mod outbox;
 mod schedules;
