@@ -1,4 +1,5 @@
 """Workflows over HTTP, with Python's client as the judge: what it finds is what Celery's own canvas would have left."""
+import celery
 import httpx
 import pytest
 from celery.result import AsyncResult, GroupResult
@@ -91,6 +92,14 @@ def test_options_of_steps(http, events):
     assert final(http, sent["task_id"])["result"] == "own"
 
 
+def succeeded(http, path):
+    def over():
+        event = http.get(path).json()
+        assert event["state"] != "failed", event
+        return event if event["state"] == "succeeded" else None
+    return wait_until(over, lambda: f"the workflow ends: {http.get(path).text}", 120)
+
+
 def test_an_event_that_is_a_workflow_shows_each_step(http, client, events):
     """`text.digest`: a sequence, a branch, three steps side by side; each is a task with its root, and is kept with the event."""
     text = "The harbour closes at noon. Pay 1,250 EUR to desk@example.org by 12 March 2030. Seals sleep on the sand bank."
@@ -98,11 +107,7 @@ def test_an_event_that_is_a_workflow_shows_each_step(http, client, events):
     assert answer.status_code == 202, answer.text
     path = httpx.URL(answer.headers["Location"]).path
 
-    def over():
-        event = http.get(path).json()
-        assert event["state"] != "failed", event
-        return event if event["state"] == "succeeded" else None
-    event = wait_until(over, lambda: f"the workflow ends: {http.get(path).text}", 120)
+    event = succeeded(http, path)
     steps = {step["name"]: step for step in event["steps"]}
     assert {name: step["state"] for name, step in steps.items()} == {
         "load": "succeeded", "by_length": "succeeded", "summarize": "succeeded", "reduce": "skipped",
@@ -111,12 +116,31 @@ def test_an_event_that_is_a_workflow_shows_each_step(http, client, events):
     assert steps["by_length"]["output"] == "short"
     assert event["output"] == steps["join"]["output"]
     assert {"amount", "email", "date"} <= {item["kind"] for item in event["output"]["extraction"]["items"]}
+    assert all(step["attempts"] == 1 and step["error"] is None for step in steps.values() if step["state"] == "succeeded")
     # each step is a task of its own, under the event's
-    for name in ("load", "summarize", "extract", "classify", "join"):
-        received = events.wait_for(uuid=steps[name]["task_id"], type="task-received")
-        assert received["name"] == f"steps.{name}" and received["root_id"] == event["task_id"], received
+    for name in ("load", "by_length", "summarize", "extract", "classify", "join"):
+        received = events.wait_for(uuid=steps[name]["task_id"], type="task-received", name=steps[name]["task"])
+        assert received["root_id"] == event["task_id"], received
         assert received["parent_id"], received
+    assert steps["load"]["task"] == "steps.load" and steps["by_length"]["task"] == "workflows.route"
+    side_by_side = {steps[name]["task_id"] for name in ("by_length", "extract", "classify")}
+    assert len(side_by_side | {steps[name]["task_id"] for name in ("load", "join")} | {event["task_id"]}) == 6
     assert client.result(event["task_id"]).get(timeout=SOON) == event["output"]
+
+
+def test_a_branch_goes_the_way_that_its_router_says(http):
+    """A long text is reduced before it is summarised: two steps of the other way."""
+    text = " ".join(f"Ship {n} carries {n * 7} tons of grain and timber to the northern harbour." for n in range(320))
+    assert len(text) > 20_000
+    answer = http.post("/v1/events", json={"type": "text.digest", "data": {"text": text, "labels": ["ships", "cooking"]}})
+    event = succeeded(http, httpx.URL(answer.headers["Location"]).path)
+    steps = {step["name"]: step for step in event["steps"]}
+    assert steps["by_length"]["output"] == "long"
+    assert steps["summarize"]["state"] == "skipped" and steps["summarize"]["task_id"] is None
+    reduced = steps["summarize_reduced"]["input"]
+    assert reduced == steps["reduce"]["output"] and 0 < len(reduced["text"]) < len(text)
+    assert event["output"]["summary"] == steps["summarize_reduced"]["output"]
+    assert event["output"]["classification"]["label"] == "ships"
 
 
 def test_a_step_that_fails_fails_the_event_and_says_where(http):
@@ -126,3 +150,31 @@ def test_a_step_that_fails_fails_the_event_and_says_where(http):
     assert event["error"].startswith("step load: ") and NOBODY in event["error"], event
     states = {step["name"]: step["state"] for step in event["steps"]}
     assert states["load"] == "failed" and states["join"] == "pending", states
+
+
+def test_a_step_may_live_in_a_python_worker(http, client, python_worker):
+    """What a step of another worker becomes (`Flow::task`): its task between two that keep what went in and came out."""
+    answer = http.post("/v1/events", json={"type": "text.digest", "data": {"document_id": NOBODY}})
+    path = httpx.URL(answer.headers["Location"]).path
+    # an event with steps that nobody takes
+    wait_until(lambda: http.get(path).json()["state"] == "failed", "the event fails", 60)
+    about = {"event_id": answer.json()["id"], "step": "join"}
+
+    def call(task, *args):
+        parts = [client.app.signature("workflows.begin", args=(21,), kwargs=about),
+                 client.app.signature(task, args=args, queue=python_worker),
+                 client.app.signature("workflows.end", kwargs=about)]
+        for part in parts:
+            part.link_error(client.app.signature("workflows.failed", kwargs=about))
+        return celery.chain(*parts, app=client.app).apply_async()
+
+    def join(state):
+        step = next(step for step in http.get(path).json()["steps"] if step["name"] == "join")
+        return step if step["state"] == state else None
+    call("demo.fail")
+    failed = wait_until(lambda: join("failed"), lambda: f"the step fails: {http.get(path).text}", 30)
+    assert (failed["input"], failed["output"], failed["attempts"]) == (21, None, 1)
+    assert failed["error"] == "ValueError: 21", failed
+    assert call("e2e.multiply", 2).get(timeout=SOON) == 42
+    done = join("succeeded")
+    assert (done["input"], done["output"], done["attempts"], done["error"]) == (21, 42, 2, None), done

@@ -88,9 +88,13 @@ async fn each_type_has_its_own_data() {
         ("text.classify", json!({"text": "x", "labels": ["a", "b"]})),
         ("text.extract", json!({"text": "x", "kinds": ["date", "phone"]})),
         ("text.extract", json!({"text": "x", "schema": {"type": "object"}, "kinds": ["url"]})),
+        ("text.digest", json!({"text": "x"})),
+        ("text.digest", json!({"document_id": id, "labels": ["a", "b"]})),
     ] {
         let answer = server.post("/v1/events", &json!({"type": kind, "data": data})).await;
         assert_eq!(answer.status, 202, "{}", answer.json);
+        // a worker plans the steps of a workflow
+        assert_eq!(server.get(answer.header("location")).await.json["steps"], json!([]));
     }
     for (kind, data, field) in [
         ("text.translate", json!({"text": "x"}), "type"),
@@ -102,6 +106,8 @@ async fn each_type_has_its_own_data() {
         ("text.classify", json!({"text": "x", "labels": ["a"]}), "data.labels"),
         ("text.classify", json!({"text": "x", "labels": ["a", "a"]}), "data.labels"),
         ("text.extract", json!({"text": "x", "kinds": ["iban"]}), "data.kinds[0]"),
+        ("text.digest", json!({"labels": ["a", "b"]}), "data"),
+        ("text.digest", json!({"text": "x", "labels": ["a"]}), "data.labels"),
         ("question.answer", json!({"question": " "}), "data.question"),
     ] {
         let fields = server.post("/v1/events", &json!({"type": kind, "data": data})).await.problem(422);

@@ -115,6 +115,9 @@ impl Registry {
     }
 
     /// Adds a type that is a workflow.
+    ///
+    /// # Panics
+    /// Two steps of it have one name.
     #[must_use]
     pub fn with_workflow<W: Workflow>(mut self, workflow: &W) -> Self {
         self.workflows.insert(W::TYPE, Plan::new(W::TYPE, workflow.flow().node));

@@ -1,6 +1,7 @@
 //! The Celery canvas that a graph becomes: chains, chords, and tasks that choose the way when they run.
 
-use std::collections::BTreeMap;
+use std::any::TypeId;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use petiole_client::Signature;
@@ -38,7 +39,15 @@ pub(crate) struct Begun {
 }
 
 impl Plan {
+    /// # Panics
+    /// Two steps of one name: one would be taken for the other.
     pub(crate) fn new(kind: &'static str, root: Node) -> Self {
+        let mut steps = Vec::new();
+        names(&root, &mut steps);
+        let mut seen = BTreeSet::new();
+        for (name, _) in &steps {
+            assert!(seen.insert(name), "{kind} has two steps {name}: call one of them otherwise (Flow::named)");
+        }
         Self { kind, root: Arc::new(root) }
     }
 
@@ -72,8 +81,8 @@ impl Plan {
         Ok(Way { chosen, signature, skipped: skipped.into_iter().map(|(name, _)| name).collect() })
     }
 
-    /// The steps of this program, by their tasks' names.
-    pub(super) fn collect(&self, into: &mut BTreeMap<String, Arc<dyn Erased>>) {
+    /// The steps of this program, by their tasks' names. Two types of one name are two, so that the worker refuses them.
+    pub(super) fn collect(&self, into: &mut BTreeMap<(String, TypeId), Arc<dyn Erased>>) {
         collect(&self.root, into);
     }
 
@@ -169,13 +178,89 @@ fn find<'a>(node: &'a Node, branch: &str) -> Option<&'a Node> {
     }
 }
 
-fn collect(node: &Node, into: &mut BTreeMap<String, Arc<dyn Erased>>) {
+fn collect(node: &Node, into: &mut BTreeMap<(String, TypeId), Arc<dyn Erased>>) {
     match node {
         Node::Step { step, .. } => {
-            into.insert(task_of(step.name()), step.clone());
+            into.insert((task_of(step.name()), step.kind()), step.clone());
         }
         Node::Task { .. } => {}
         Node::Sequence(parts) | Node::Parallel(parts) => parts.iter().for_each(|part| collect(part, into)),
         Node::Branch { ways, .. } => ways.iter().for_each(|(_, way)| collect(way, into)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, missing_docs)]
+    use super::*;
+    use crate::workflows::Flow;
+
+    fn plan(flow: Flow<i64, i64>) -> Plan {
+        Plan::new("test", flow.node)
+    }
+
+    fn tasks(chain: &Signature) -> Vec<&str> {
+        chain.kwargs["tasks"].as_array().unwrap().iter().map(|task| task["task"].as_str().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_task_of_another_worker_stands_between_two_that_keep_its_input_and_output() {
+        let id = Uuid::new_v4();
+        let twice = Flow::task("twice", "proj.double").queue("python");
+        let plan = plan(twice.then(Flow::task("again", "proj.double")));
+        let Begun { steps, signature } = plan.begin(id, &json!(21));
+        let double = "proj.double".to_owned();
+        assert_eq!(steps, [("twice".to_owned(), double.clone()), ("again".to_owned(), double)]);
+        assert_eq!(tasks(&signature), [BEGIN, "proj.double", END, BEGIN, "proj.double", END, FINISH]);
+        let [begin, foreign, end, again, ..] = signature.kwargs["tasks"].as_array().unwrap().as_slice() else {
+            panic!()
+        };
+        let about = json!({"event_id": id, "step": "twice"});
+        assert_eq!(
+            (&begin["args"], &begin["kwargs"], &end["args"], &end["kwargs"]),
+            (&json!([21]), &about, &json!([]), &about)
+        );
+        // it is called as any task is: nothing but its input, which the task before gives
+        assert_eq!(
+            (&foreign["args"], &foreign["kwargs"], &foreign["immutable"]),
+            (&json!([]), &json!({}), &json!(false))
+        );
+        assert_eq!(foreign["options"]["queue"], "python");
+        let errback = &foreign["options"]["link_error"];
+        let errback = errback.get(0).unwrap_or(errback);
+        assert_eq!((&errback["task"], &errback["kwargs"]), (&json!(FAILED), &about));
+        assert_eq!((&again["args"], &again["kwargs"]["step"]), (&json!([]), &json!("again")));
+    }
+
+    #[test]
+    fn a_branch_becomes_the_way_that_its_router_chooses() {
+        let ways = [
+            ("small", Flow::task("keep", "proj.keep")),
+            ("big", Flow::task("halve", "proj.halve").then(Flow::task("check", "proj.check"))),
+            ("never", Flow::task("drop", "proj.drop")),
+        ];
+        let router = |n: &i64| match n {
+            0 => "no way",
+            1..10 => "small",
+            _ => "big",
+        };
+        let plan = plan(Flow::branch("by_size", router, ways));
+        let id = Uuid::new_v4();
+        assert_eq!(tasks(&plan.begin(id, &json!(5)).signature), [ROUTE, FINISH]);
+        let way = plan.route(id, "by_size", &json!(5)).unwrap();
+        assert_eq!((way.chosen, tasks(&way.signature)), ("small", vec![BEGIN, "proj.keep", END]));
+        assert_eq!(way.skipped, ["halve", "check", "drop"]);
+        let way = plan.route(id, "by_size", &json!(50)).unwrap();
+        assert_eq!(tasks(&way.signature), [BEGIN, "proj.halve", END, BEGIN, "proj.check", END]);
+        assert_eq!(way.skipped, ["keep", "drop"]);
+        for (branch, input) in [("by_size", json!(0)), ("by_size", json!("x")), ("keep", json!(5))] {
+            assert!(plan.route(id, branch, &input).is_err(), "{branch} {input}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "two steps twice")]
+    fn steps_of_one_name_are_refused() {
+        plan(Flow::task("twice", "proj.double").then(Flow::task("twice", "proj.double")));
     }
 }

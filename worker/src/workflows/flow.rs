@@ -24,6 +24,7 @@
 //! # drop(flow);
 //! ```
 
+use std::any::TypeId;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -56,6 +57,7 @@ pub trait Step: Send + Sync + 'static {
 #[async_trait]
 pub(crate) trait Erased: Send + Sync {
     fn name(&self) -> &'static str;
+    fn kind(&self) -> TypeId;
     async fn run(&self, services: &Services, input: Value) -> Result<Value, HandlerError>;
 }
 
@@ -63,6 +65,10 @@ pub(crate) trait Erased: Send + Sync {
 impl<S: Step> Erased for S {
     fn name(&self) -> &'static str {
         S::NAME
+    }
+
+    fn kind(&self) -> TypeId {
+        TypeId::of::<S>()
     }
 
     async fn run(&self, services: &Services, input: Value) -> Result<Value, HandlerError> {

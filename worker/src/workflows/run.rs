@@ -29,7 +29,7 @@ pub(crate) fn tasks(plans: &'static BTreeMap<&'static str, Plan>) -> Vec<Workflo
         WorkflowTask::new(END, end),
         WorkflowTask::new(FAILED, failed),
     ];
-    for (name, step) in steps {
+    for ((name, _), step) in steps {
         tasks.push(WorkflowTask::new(&name, move |call| run_step(step.clone(), call)));
     }
     tasks
@@ -92,8 +92,11 @@ impl Call {
     async fn fail(&self, storage: Option<&Storage>, reason: String, may_pass: bool) -> Fault {
         let retries = self.context.message().retries;
         let again = may_pass && retries < MAX_RETRIES;
-        if let Some(storage) = storage {
-            note_failure(storage, self.event_id, self.step.as_deref(), &reason, !again).await;
+        if let Some(storage) = storage
+            && let Err(error) = note_failure(storage, self.event_id, self.step.as_deref(), &reason, !again).await
+        {
+            // when there is no hope, the errback notes it
+            tracing::warn!(event_id = %self.event_id, step = self.step, reason, %error, "the failure of a step cannot be recorded");
         }
         if again { retry(retries, reason) } else { TaskException::builtin("RuntimeError", reason).into() }
     }
@@ -117,24 +120,22 @@ impl Call {
 }
 
 /// Notes with a step, and with its event when there is no hope, why it failed.
-async fn note_failure(storage: &Storage, event_id: Uuid, step: Option<&str>, reason: &str, for_good: bool) {
-    let noted = async {
-        if let Some(step) = step {
-            storage.fail_event_step(event_id, step, reason, for_good).await?;
-        }
-        if !for_good {
-            return Ok(());
-        }
-        // the first failure is the event's; a late one changes nothing
-        if matches!(storage.event(event_id).await?.state, EventState::Queued | EventState::Running) {
-            let reason = step.map_or_else(|| reason.to_owned(), |step| format!("step {step}: {reason}"));
-            storage.fail(event_id, &reason).await?;
-        }
-        Ok::<_, StorageError>(())
-    };
-    if let Err(error) = noted.await {
-        tracing::warn!(%event_id, step, reason, %error, "the failure of a step cannot be recorded");
+async fn note_failure(
+    storage: &Storage,
+    event_id: Uuid,
+    step: Option<&str>,
+    reason: &str,
+    for_good: bool,
+) -> Result<(), StorageError> {
+    if let Some(step) = step {
+        storage.fail_event_step(event_id, step, reason, for_good).await?;
     }
+    // the first failure is the event's; a late one changes nothing
+    if for_good && matches!(storage.event(event_id).await?.state, EventState::Queued | EventState::Running) {
+        let reason = step.map_or_else(|| reason.to_owned(), |step| format!("step {step}: {reason}"));
+        storage.fail(event_id, &reason).await?;
+    }
+    Ok(())
 }
 
 async fn run_step(step: Arc<dyn Erased>, call: Call) -> Result<Value, Fault> {
@@ -212,6 +213,7 @@ async fn failed(call: Call) -> Result<Value, Fault> {
         .and_then(|meta| meta.exception())
         .map(|exception| format!("{}: {}", exception.exc_type, exception.message()));
     let reason = reason.unwrap_or_else(|| format!("task {task_id} failed"));
-    note_failure(storage, call.event_id, call.step.as_deref(), &reason, true).await;
+    let noted = note_failure(storage, call.event_id, call.step.as_deref(), &reason, true).await;
+    call.stored(noted).await?;
     Ok(Value::Null)
 }

@@ -114,8 +114,15 @@ async fn a_type_of_ones_own_is_one_line() {
     let world = world().await;
     let registry = Registry::shipped().with(Double);
     let types: Vec<_> = registry.types().collect();
-    let expected =
-        ["document.ingest", "number.double", "question.answer", "text.classify", "text.extract", "text.summarize"];
+    let expected = [
+        "document.ingest",
+        "number.double",
+        "question.answer",
+        "text.classify",
+        "text.digest",
+        "text.extract",
+        "text.summarize",
+    ];
     assert_eq!(types, expected);
     let id = world.event("number.double", json!(21)).await;
     assert_eq!(output(process_incoming_event(&world.services, &registry, id).await.unwrap()), json!(42));
