@@ -2,6 +2,7 @@
 import os
 import signal
 
+import httpx
 import pytest
 
 import processes
@@ -119,3 +120,32 @@ def test_killed_in_the_middle_of_a_late_ack_task(stack, client, recorder):
     wait_until(lambda: len(started(recorder, slow)) == 2, lambda: f"it started twice: {started(recorder, slow)}")
     client.wait_empty(60)
     assert client.worker()[1]["pid"] != stats["pid"]
+
+
+@pytest.mark.needs_api
+def test_workflows_outlive_a_killed_worker(stack, client, http):
+    """kill -9 amid workflows: each goes on where it was, and what was done already keeps its output."""
+    text = " ".join(f"Pay {n} EUR for the {n}th boat by 12 March 2030." for n in range(1, 60))
+    accepted = [http.post("/v1/events", json={"type": "text.digest", "data": {"text": text, "labels": ["a", "b"]}}) for _ in range(12)]
+    paths = [httpx.URL(answer.headers["Location"]).path for answer in accepted]
+
+    def steps(event):
+        return {step["name"]: step for step in event["steps"]}
+
+    def half_done():
+        found = [http.get(path).json() for path in paths]
+        return [event for event in found if event["state"] == "running" and event["steps"]
+                and steps(event)["load"]["state"] == "succeeded" and steps(event)["join"]["state"] == "pending"]
+    _, stats = client.worker()
+    cut = wait_until(half_done, "a workflow is half done", 60)
+    stack.kill_worker(stats["pid"])
+    wait_until(lambda: not processes.alive(stats["pid"]), "the worker is dead")
+    stack.start(LATE)
+    for path in paths:
+        event = wait_until(lambda: (found := http.get(path).json())["state"] in ("succeeded", "failed") and found,
+                           lambda: f"the workflow ends: {http.get(path).text}", 150)
+        assert event["state"] == "succeeded", event
+        assert event["output"] == steps(event)["join"]["output"]
+    for before in cut:
+        after = http.get(f"/v1/events/{before['id']}").json()
+        assert steps(after)["load"] == steps(before)["load"], "what was done is not done again"

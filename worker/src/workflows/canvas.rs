@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn a_task_of_another_worker_stands_between_two_that_keep_its_input_and_output() {
         let id = Uuid::new_v4();
-        let twice = Flow::task("twice", "proj.double").queue("python");
+        let twice: Flow<i64, i64> = Flow::task("twice", "proj.double").queue("python");
         let plan = plan(twice.then(Flow::task("again", "proj.double")));
         let Begun { steps, signature } = plan.begin(id, &json!(21));
         let double = "proj.double".to_owned();
@@ -236,7 +236,7 @@ mod tests {
     fn a_branch_becomes_the_way_that_its_router_chooses() {
         let ways = [
             ("small", Flow::task("keep", "proj.keep")),
-            ("big", Flow::task("halve", "proj.halve").then(Flow::task("check", "proj.check"))),
+            ("big", Flow::<i64, i64>::task("halve", "proj.halve").then(Flow::task("check", "proj.check"))),
             ("never", Flow::task("drop", "proj.drop")),
         ];
         let router = |n: &i64| match n {
@@ -261,6 +261,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "two steps twice")]
     fn steps_of_one_name_are_refused() {
-        plan(Flow::task("twice", "proj.double").then(Flow::task("twice", "proj.double")));
+        plan(Flow::<i64, i64>::task("twice", "proj.double").then(Flow::task("twice", "proj.double")));
     }
 }
