@@ -2,7 +2,7 @@
 //! and what may come. So the description and the behaviour cannot differ.
 
 use std::any::TypeId;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use chrono::DateTime;
@@ -112,6 +112,7 @@ impl Check<'_> {
             // what several alternatives need tells them not apart
             let tells = |name: &&str| schema.one_of.iter().filter(|one| needed(one).contains(name)).count() == 1;
             let names: Vec<_> = schema.one_of.iter().flat_map(needed).filter(tells).collect();
+            let properties = |one: &MetaSchema| one.properties.iter().map(|(name, _)| *name).collect::<Vec<_>>();
             let given: Vec<_> = names.iter().filter(|name| map.contains_key(**name)).collect();
             match given[..] {
                 [name] => {
@@ -121,8 +122,11 @@ impl Check<'_> {
                 }
                 [] => {
                     self.wrong(path, format!("must have one of {}", names.join(", ")));
-                    for name in map.keys() {
-                        self.wrong(&inner(name), format!("is not known here; known are {}", names.join(", ")));
+                    let known: BTreeSet<_> =
+                        schema.one_of.iter().filter_map(|one| self.resolve(one)).flat_map(properties).collect();
+                    let listed = known.iter().copied().collect::<Vec<_>>().join(", ");
+                    for name in map.keys().filter(|name| !known.contains(name.as_str())) {
+                        self.wrong(&inner(name), format!("is not known here; known are {listed}"));
                     }
                 }
                 [first, ref others @ ..] => {
