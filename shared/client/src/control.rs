@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use petiole_protocol::pidbox::{EXCHANGE, REPLY_EXCHANGE, ReplyTo, Request};
-use petiole_protocol::serializer::Serializer;
 use petiole_protocol::{Envelope, Map, time};
 use redis::AsyncCommands;
 use serde_json::{Value, json};
@@ -104,15 +103,5 @@ impl Client {
 }
 
 fn request(method: &str, arguments: Map, destination: Option<&[String]>) -> Request {
-    Request {
-        method: method.to_owned(),
-        arguments,
-        destination: destination.unwrap_or_default().to_vec(),
-        pattern: None,
-        matcher: None,
-        ticket: None,
-        reply_to: None,
-        clock: 1,
-        serializer: Serializer::default(),
-    }
+    Request { destination: destination.unwrap_or_default().to_vec(), ..Request::new(method, arguments) }
 }

@@ -281,7 +281,7 @@ async fn finish(worker: &Arc<Worker>) {
     waiting.retain(|request| request.withdraw());
     if !waiting.is_empty() {
         info!("Restoring {} unacknowledged message(s)", waiting.len());
-        let restored = crate::outcome::give_back(worker, &waiting, Side::Next);
+        let restored = crate::give_back::give_back(worker, &waiting, Side::Next);
         if !worker.shutdown.patiently(restored).await {
             warn!("Redis is away: {} message(s) will be restored by other workers", waiting.len());
         }

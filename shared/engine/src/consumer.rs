@@ -270,6 +270,6 @@ fn discard(worker: &Arc<Worker>, delivery: Delivery, why: &DecodeError) {
             crate::outcome::record_failure(&worker, &request, &exception, None, vec![]).await;
             worker.task_event(&request, "task-failed", json!({"uuid": request.id(), "exception": exception.repr()}));
         }
-        worker.settle(&request, vec![crate::outcome::dead_letter(&worker, &request, reason, 0)]);
+        worker.settle(&request, vec![crate::redelivery::dead_letter(&worker, &request, reason, 0)]);
     });
 }

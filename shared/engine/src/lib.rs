@@ -17,6 +17,9 @@
 //! | `timer` | eta | kombu.asynchronous.timer |
 //! | `trace` | run it, classify how it ended | celery.app.trace |
 //! | `outcome` | what follows from how it ended | celery.backends.base, celery.worker.request |
+//! | `retry` | the message of a retry | celery.app.task: Task.retry |
+//! | `redelivery` | whether a message that comes again may run | celery.app.trace |
+//! | `give_back` | messages go back to their queues | celery.worker.request |
 //! | `canvas` | callbacks, chains, chords, errbacks | celery.app.trace, celery.backends |
 //! | [`isolated`] | tasks in a process of their own | celery.concurrency.prefork |
 //! | `metrics` | what Prometheus sees | |
@@ -41,6 +44,7 @@ pub mod context;
 pub mod control;
 mod election;
 mod events;
+mod give_back;
 mod gossip;
 mod heartbeat;
 pub mod isolated;
@@ -50,7 +54,9 @@ mod pace;
 mod pool;
 mod qos;
 mod rate_limit;
+mod redelivery;
 mod request;
+mod retry;
 pub mod rusty;
 mod settling;
 mod shutdown;

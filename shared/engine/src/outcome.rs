@@ -12,26 +12,19 @@
 use std::sync::Arc;
 
 use chrono::Utc;
-use petiole_client::ClientError;
 use petiole_protocol::{State, TaskException, TaskMeta, repr, time, to_value};
-use petiole_redis::broker::{GiveBack, Side};
-use petiole_redis::dead::DeadLetter;
-use petiole_redis::settle::Write;
 use petiole_settings::trace_context;
 use serde_json::{Value, json};
 use tracing::{error, info, warn};
 
 use crate::canvas;
 use crate::context::Context;
+use crate::give_back::{cancelled, requeue};
 use crate::request::{Cancel, Request};
-use crate::task::{Failure, Fault, Retry, RetryAt};
+use crate::retry::retried;
+use crate::task::{Failure, Fault};
 use crate::trace::Ended;
-use crate::worker::{Worker, until_done};
-
-/// Celery's default of `max_retries`.
-const MAX_RETRIES: u32 = 3;
-/// Celery's default of `default_retry_delay`, seconds.
-const RETRY_DELAY: f64 = 180.0;
+use crate::worker::Worker;
 
 /// What is stored of a request in a state.
 pub(crate) fn meta(
@@ -126,7 +119,7 @@ async fn succeeded(worker: &Arc<Worker>, request: &Arc<Request>, context: &Conte
     }
 }
 
-async fn failed(worker: &Arc<Worker>, request: &Arc<Request>, context: &Context, failure: &Failure) {
+pub(crate) async fn failed(worker: &Arc<Worker>, request: &Arc<Request>, context: &Context, failure: &Failure) {
     let traceback = traceback(worker, request, failure);
     failed_with(worker, request, context, &failure.exception, Some(traceback)).await;
 }
@@ -159,7 +152,7 @@ async fn failed_with(
     failed_event(worker, request, exception, traceback);
 }
 
-fn failed_event(worker: &Worker, request: &Request, exception: &TaskException, traceback: Option<String>) {
+pub(crate) fn failed_event(worker: &Worker, request: &Request, exception: &TaskException, traceback: Option<String>) {
     let mut fields = json!({"uuid": request.id(), "exception": exception.repr()});
     if let Some(traceback) = traceback {
         fields["traceback"] = traceback.into();
@@ -207,94 +200,13 @@ pub(crate) async fn record_failure(
         .await;
 }
 
-async fn retried(worker: &Arc<Worker>, request: &Arc<Request>, context: &Context, retry: Retry) {
-    let options = request.task.options();
-    let limit = retry.max_retries.or(options.max_retries).unwrap_or(Some(MAX_RETRIES));
-    let message = &request.message;
-    if limit.is_some_and(|limit| message.retries >= limit) {
-        let failure = retry.exception.unwrap_or_else(|| {
-            let text = format!(
-                "Can't retry {}[{}] args:{} kwargs:{}",
-                message.task,
-                message.id,
-                message.args_text(),
-                message.kwargs_text()
-            );
-            Failure { exception: TaskException::celery("MaxRetriesExceededError", vec![text.into()]), trail: vec![] }
-        });
-        return failed(worker, request, context, &failure).await;
-    }
-    let delay = match retry.when {
-        Some(RetryAt::At(eta)) => (eta - worker.timer.now()).num_milliseconds().max(0) as f64 / 1000.0,
-        Some(RetryAt::In(seconds)) => seconds.max(0.0),
-        None => options.default_retry_delay.unwrap_or(RETRY_DELAY),
-    };
-    let mut writes = match again(worker, request, &retry, delay) {
-        Ok(writes) => writes,
-        // Celery: what cannot be published again is rejected.
-        Err(error) => return rejected(worker, request, context, error.to_string().into(), false).await,
-    };
-    context.add_child(petiole_protocol::result::task_tuple(request.id(), None));
-    let told = match &retry.exception {
-        Some(failure) => format!("Retry in {delay}s: {}", failure.exception.repr()),
-        None => format!("Retry in {delay}s"),
-    };
-    info!(task_id = request.id(), "Task {}[{}] retry: {told}", message.shown_name(), message.id);
-    let retry_line = Failure {
-        exception: TaskException::celery("Retry", vec![told.into()]),
-        trail: retry.exception.iter().map(|failure| failure.exception.last_line()).collect(),
-    };
-    let traceback = traceback(worker, request, &retry_line);
-    let cause = retry.exception.map(|failure| failure.exception);
-    if worker.stores_result(request) {
-        let result = cause.as_ref().map_or(Value::Null, to_value);
-        let retry = meta(worker, request, &State::Retry, result, Some(traceback.clone()), context.children());
-        writes.push(worker.result(&retry));
-    }
-    worker.settle(request, writes);
-    let exception = cause.map_or("None".to_owned(), |cause| cause.repr());
-    worker.task_event(
-        request,
-        "task-retried",
-        json!({"uuid": request.id(), "exception": exception, "traceback": traceback}),
-    );
-}
-
-/// The message of a retry: the same, but for its count, its eta, and its parent when it had none.
-fn again(worker: &Worker, request: &Request, retry: &Retry, delay: f64) -> Result<Vec<Write>, ClientError> {
-    let mut again = request.message.clone();
-    again.retries += 1;
-    again.redelivered = false;
-    again.eta = if delay > 0.0 {
-        let delay = chrono::Duration::try_milliseconds((delay * 1000.0) as i64);
-        let eta = delay.and_then(|delay| worker.timer.now().checked_add_signed(delay));
-        let eta = eta.ok_or_else(|| ClientError::invalid("countdown", "out of range"))?;
-        Some(time::format(eta))
-    } else {
-        None
-    };
-    again.parent_id.get_or_insert_with(|| request.id().to_owned());
-    if let Some(args) = &retry.args {
-        again.args.clone_from(args);
-        again.argsrepr = None;
-    }
-    if let Some(kwargs) = &retry.kwargs {
-        again.kwargs.clone_from(kwargs);
-        again.kwargsrepr = None;
-    }
-    again.properties.routing_key = request.delivery.queue.clone();
-    again.properties.exchange = String::new();
-    if let Some(origin) = &again.origin {
-        again.properties.other.insert("origin".into(), origin.as_str().into());
-    }
-    let plan = petiole_client::Plan {
-        handle: petiole_client::Handle { id: again.id.clone(), parent: None, children: None },
-        steps: vec![petiole_client::Step::Send { message: Box::new(again), queue: request.delivery.queue.clone() }],
-    };
-    Ok(worker.client.writes(plan))
-}
-
-async fn rejected(worker: &Arc<Worker>, request: &Arc<Request>, context: &Context, reason: Value, requeue_it: bool) {
+pub(crate) async fn rejected(
+    worker: &Arc<Worker>,
+    request: &Arc<Request>,
+    context: &Context,
+    reason: Value,
+    requeue_it: bool,
+) {
     if requeue_it && !request.is_settled() {
         requeue(worker, request).await;
         worker.task_event(request, "task-rejected", json!({"uuid": request.id(), "requeue": true}));
@@ -343,140 +255,8 @@ async fn record_revoked(worker: &Arc<Worker>, request: &Arc<Request>, reason: &s
     worker.acknowledge(request);
 }
 
-/// Settles a message that comes again when its SUCCESS is stored (`worker_deduplicate_successful_tasks`): it has run to its end,
-/// and only its acknowledgement was lost. What follows from it is sent, if the result does not tell that it was.
-pub(crate) async fn has_succeeded_before(worker: &Arc<Worker>, request: &Arc<Request>) -> bool {
-    let backend = worker.client.backend();
-    let meta = match until_done("look for the result of a redelivered task", || backend.get(request.id())).await {
-        Ok(Some(meta)) if meta.state() == State::Success => {
-            let name = request.message.shown_name();
-            info!(task_id = request.id(), "Task {name}[{}] Task already completed successfully.", request.id());
-            meta
-        }
-        Ok(_) => return false,
-        Err(error) => {
-            warn!(task_id = request.id(), %error, "the result of a redelivered task cannot be read: it runs");
-            return false;
-        }
-    };
-    let mut writes = vec![];
-    if meta.children.as_ref().is_none_or(Vec::is_empty) {
-        let context = Context::new(worker.clone(), request.clone());
-        writes = canvas::follow_ups(worker, request, &context, &meta.result).unwrap_or_else(|error| {
-            error!(task_id = request.id(), %error, "what follows from the task cannot be sent");
-            vec![dead_letter(worker, request, format!("what follows from it cannot be sent: {error}"), 0)]
-        });
-    }
-    match canvas::part_of(worker, &request.message, State::Success, &meta.result) {
-        None => worker.settle(request, writes),
-        Some(part) => {
-            writes.push(part);
-            canvas::settle_part(worker, request, writes);
-        }
-    }
-    true
-}
-
-/// A late acknowledged message that comes again has taken its worker with it, or its worker lost the connection. After too
-/// many times it does not run any more: it becomes a dead letter, and who waits for it is told. The worker's other messages
-/// are not counted, for they were not begun.
-pub(crate) async fn has_killed_workers(worker: &Arc<Worker>, request: &Arc<Request>) -> bool {
-    let limit = worker.config.max_redeliveries;
-    if limit == 0 {
-        return false;
-    }
-    let broker = worker.client.broker();
-    let times = match until_done("count a redelivery", || broker.begun_again(&request.delivery.tag)).await {
-        Ok(times) => times,
-        Err(error) => {
-            warn!(task_id = request.id(), %error, "the redelivery cannot be counted");
-            return false;
-        }
-    };
-    request.count_as_redelivered();
-    if times <= limit {
-        return false;
-    }
-    let reason = format!("Worker exited prematurely {times} times while it ran this task");
-    error!(task_id = request.id(), "Task {}[{}] is a dead letter: {reason}", request.message.task, request.id());
-    let exception = TaskException::billiard("WorkerLostError", vec![reason.as_str().into()]);
-    record_failure(worker, request, &exception, None, vec![]).await;
-    worker.settle(request, vec![dead_letter(worker, request, reason, times)]);
-    failed_event(worker, request, &exception, None);
-    true
-}
-
-/// Puts a message that will not run among the dead letters.
-pub(crate) fn dead_letter(worker: &Worker, request: &Request, reason: String, redeliveries: u64) -> Write {
-    let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    let now = Utc::now();
-    DeadLetter {
-        id: request.delivery.tag.clone(),
-        task: text(&request.message.task),
-        task_id: text(request.id()),
-        queue: request.delivery.queue.clone(),
-        reason,
-        redeliveries,
-        worker: worker.node.clone(),
-        time: time::format(now),
-        message: request.delivery.text.clone(),
-    }
-    .write(worker.client.broker().keys(), time::epoch(now))
-}
-
-/// A run that a cold shutdown ended. A late acknowledged message goes back; an early one is gone, and says so.
-async fn cancelled(worker: &Arc<Worker>, request: &Arc<Request>) {
-    worker.task_event(request, "task-cancelled", json!({"uuid": request.id()}));
-    if request.settle() {
-        give_back_begun(worker, request, Side::Next).await;
-    } else if worker.stores_result(request) {
-        let exception = TaskException::celery("WorkerShutdown", vec!["the worker was shut down".into()]);
-        let state = State::Failure;
-        worker.store(&meta(worker, request, &state, to_value(&exception), None, vec![])).await;
-    }
-}
-
-async fn requeue(worker: &Arc<Worker>, request: &Arc<Request>) {
-    if request.settle() {
-        give_back_begun(worker, request, Side::Last).await;
-    }
-}
-
-/// Gives back a message whose run has ended by the worker's or the task's own will: it does not count as one that took its
-/// worker with it.
-async fn give_back_begun(worker: &Worker, request: &Arc<Request>, side: Side) {
-    if request.is_counted_as_redelivered()
-        && let Err(error) = worker.client.broker().forget_begun(&request.delivery.tag).await
-    {
-        warn!(task_id = request.id(), %error, "this run counts as one that took its worker with it");
-    }
-    give_back(worker, std::slice::from_ref(request), side).await;
-}
-
-/// Gives messages back to their queues, which the caller has taken on to settle. For [`Side::Next`] they will come in the
-/// order given.
-pub(crate) async fn give_back(worker: &Worker, requests: &[Arc<Request>], side: Side) {
-    let mut back: Vec<GiveBack> = requests
-        .iter()
-        .map(|request| GiveBack {
-            tag: request.delivery.tag.clone(),
-            queue: request.delivery.queue.clone(),
-            text: request.delivery.text.clone(),
-        })
-        .collect();
-    if side == Side::Next {
-        back.reverse();
-    }
-    let broker = worker.client.broker();
-    let given = until_done("give messages back", || broker.give_back(&worker.owner, side, &back)).await;
-    if let Err(error) = given {
-        warn!(%error, "messages cannot be given back");
-    }
-    requests.iter().for_each(|request| worker.release(request));
-}
-
 /// The traceback's text.
-fn traceback(worker: &Worker, request: &Request, failure: &Failure) -> String {
+pub(crate) fn traceback(worker: &Worker, request: &Request, failure: &Failure) -> String {
     let mut text = String::from("Traceback (most recent call last):\n");
     text.push_str(&format!("  Task {}[{}], on {}\n", request.message.task, request.id(), worker.node));
     for line in &failure.trail {

@@ -168,10 +168,10 @@ async fn execute(worker: &Arc<Worker>, request: &Arc<Request>) {
         return;
     }
     if request.acks_late && request.message.redelivered {
-        if worker.config.deduplicate && crate::outcome::has_succeeded_before(worker, request).await {
+        if worker.config.deduplicate && crate::redelivery::has_succeeded_before(worker, request).await {
             return;
         }
-        if crate::outcome::has_killed_workers(worker, request).await {
+        if crate::redelivery::has_killed_workers(worker, request).await {
             return;
         }
     }

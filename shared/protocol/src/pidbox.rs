@@ -45,6 +45,21 @@ pub struct ReplyTo {
 }
 
 impl Request {
+    /// A request in JSON to all workers, from a sender without a Lamport clock of its own, that wants no reply.
+    pub fn new(method: impl Into<String>, arguments: Map) -> Self {
+        Self {
+            method: method.into(),
+            arguments,
+            destination: vec![],
+            pattern: None,
+            matcher: None,
+            ticket: None,
+            reply_to: None,
+            clock: 1,
+            serializer: Serializer::default(),
+        }
+    }
+
     /// Reads a request of a content type that `accept` lists.
     ///
     /// # Errors

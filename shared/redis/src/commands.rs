@@ -1,19 +1,21 @@
 //! A connection for commands, shared by its clones, that comes back by itself: to one server, or to whichever is the master.
 
+use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, ProtocolVersion, RedisFuture, RedisResult,
-    ServerErrorKind, Value,
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, ProtocolVersion, PushInfo, PushKind, RedisFuture,
+    RedisResult, ServerErrorKind, Value,
 };
 use tokio::sync::Mutex;
 
 use crate::sentinel::Sentinels;
 
-/// A connection for commands. It is made when it is first used, and anew after an error that another one would not have: also
-/// when an answer does not come in time, for half a connection says nothing and does not end by itself.
+/// A connection for commands. It is made when it is first used, and anew when it has ended, so that the first command after a
+/// restart of Redis finds a living one; and after an error that another one would not have: also when an answer does not come in
+/// time, for half a connection says nothing and does not end by itself.
 #[derive(Clone)]
 pub struct Commands(Arc<Shared>);
 
@@ -27,7 +29,7 @@ struct Shared {
 
 /// Where to.
 pub(crate) enum Way {
-    /// To one server.
+    /// To one server. By RESP3, the protocol in which the end of a connection is told.
     Server(Box<Client>),
     /// To the one that Sentinel names.
     Master(Sentinels),
@@ -35,10 +37,18 @@ pub(crate) enum Way {
 
 #[derive(Default)]
 struct Current {
-    /// With the number of its try; none: to be made when it is needed.
-    connection: Option<(u64, MultiplexedConnection)>,
+    /// None: to be made when it is needed.
+    connection: Option<Made>,
     /// Why the last try failed.
     failed: Option<redis::RedisError>,
+}
+
+struct Made {
+    /// The number of its try.
+    number: u64,
+    connection: MultiplexedConnection,
+    /// Has Redis, or the network, ended it?
+    ended: Arc<AtomicBool>,
 }
 
 impl Commands {
@@ -51,8 +61,8 @@ impl Shared {
     async fn connection(&self) -> RedisResult<(u64, MultiplexedConnection)> {
         let before = self.tries.load(Ordering::SeqCst);
         let mut current = self.current.lock().await;
-        if let Some(connection) = &current.connection {
-            return Ok(connection.clone());
+        if let Some(made) = current.connection.as_ref().filter(|made| !made.ended.load(Ordering::Acquire)) {
+            return Ok((made.number, made.connection.clone()));
         }
         // Those who waited for another's try share its failure: to try one after the other would take for ever.
         if let Some(error) = current.failed.take_if(|_| self.tries.load(Ordering::SeqCst) > before) {
@@ -62,8 +72,9 @@ impl Shared {
         let made = self.connect().await;
         let number = self.tries.fetch_add(1, Ordering::SeqCst) + 1;
         match made {
-            Ok(connection) => {
-                *current = Current { connection: Some((number, connection.clone())), failed: None };
+            Ok((connection, ended)) => {
+                *current =
+                    Current { connection: Some(Made { number, connection: connection.clone(), ended }), failed: None };
                 Ok((number, connection))
             }
             Err(error) => {
@@ -73,15 +84,25 @@ impl Shared {
         }
     }
 
-    async fn connect(&self) -> RedisResult<MultiplexedConnection> {
+    /// A connection, and the sign of its end.
+    async fn connect(&self) -> RedisResult<(MultiplexedConnection, Arc<AtomicBool>)> {
         let away = |error: crate::RedisError| redis::RedisError::from((ErrorKind::Io, "no master", error.to_string()));
-        match &self.way {
-            Way::Server(client) => client.get_multiplexed_async_connection_with_config(&self.config).await,
-            Way::Master(sentinels) => {
-                let client = sentinels.master(ProtocolVersion::RESP2).await.map_err(away)?;
-                client.get_multiplexed_async_connection_with_config(&self.config).await
+        let ended = Arc::new(AtomicBool::new(false));
+        let sign = ended.clone();
+        let config = self.config.clone().set_push_sender(move |push: PushInfo| {
+            if push.kind == PushKind::Disconnection {
+                sign.store(true, Ordering::Release);
             }
-        }
+            Ok::<(), Infallible>(())
+        });
+        let connection = match &self.way {
+            Way::Server(client) => client.get_multiplexed_async_connection_with_config(&config).await?,
+            Way::Master(sentinels) => {
+                let client = sentinels.master(ProtocolVersion::RESP3).await.map_err(away)?;
+                client.get_multiplexed_async_connection_with_config(&config).await?
+            }
+        };
+        Ok((connection, ended))
     }
 
     /// After an error that another connection would not have, the next command makes one.
@@ -90,7 +111,7 @@ impl Shared {
         let demoted = error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly);
         if demoted || error.is_unrecoverable_error() || error.is_io_error() {
             let mut current = self.current.lock().await;
-            current.connection.take_if(|(made, _)| *made == number);
+            current.connection.take_if(|made| made.number == number);
         }
     }
 }

@@ -100,7 +100,7 @@ impl Connector {
     /// Never for want of a Redis.
     pub fn commands(&self) -> Result<Commands, RedisError> {
         let way = match &self.place {
-            Place::Server { client, .. } => Way::Server(client.clone()),
+            Place::Server { resp3, .. } => Way::Server(resp3.clone()),
             Place::Master(sentinels) => Way::Master(sentinels.clone()),
         };
         Ok(Commands::new(way, timeouts()))

@@ -105,16 +105,11 @@ impl Consumer {
         room: usize,
     ) -> Result<Exchange, RedisError> {
         let fetches = room > 0 && !queues.is_empty();
-        let (mut pipe, mut before) = (pipe(), 0);
+        let mut pipe = pipe();
         if !settlements.is_empty() {
-            let transaction = handover::go_ahead(self.broker.keys(), settlements, &mut pipe);
-            before = pipe.cmd_iter().count();
-            pipe.add_command(settle::call(self.broker.keys(), &self.owner, settlements));
-            if transaction {
-                pipe.cmd("EXEC");
-                before += 1;
-            }
+            settle::add(&mut pipe, self.broker.keys(), &self.owner, settlements);
         }
+        let settling = pipe.cmd_iter().count();
         if fetches {
             pipe.add_command(self.fetch(queues, room));
         }
@@ -127,14 +122,10 @@ impl Consumer {
             }
             answers => answers?,
         };
-        let mut answers = answers.into_iter().skip(before);
+        let mut answers = answers.into_iter();
         let mut exchange = Exchange { taken: true, ..Exchange::default() };
         if !settlements.is_empty() {
-            let answer = match answers.next() {
-                // Of a transaction the last is the script's.
-                Some(Value::Array(mut of_all)) if before > 0 => of_all.pop().unwrap_or(Value::Nil),
-                answer => answer.unwrap_or(Value::Nil),
-            };
+            let answer = settle::answer(answers.by_ref().take(settling).collect());
             exchange.settled = settle::outcome(settlements, &answer)?;
             if let Value::Array(answer) = &answer {
                 let taken = answer.get(settlements.len()..).unwrap_or_default();

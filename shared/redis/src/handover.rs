@@ -3,14 +3,12 @@
 //! one moment; it comes back as a [`Delivery`] that is read already.
 
 use petiole_protocol::TaskMessage;
-use redis::{Pipeline, Value};
+use redis::Value;
 
+use crate::ahead::LONG;
 use crate::consumer::Delivery;
 use crate::keys::Keys;
 use crate::settle::{Settlement, Write};
-
-/// From this length on, in bytes, a message does not pass through the script: Lua copies and hashes every byte of it.
-const LONG: usize = 8 * 1024;
 
 /// A message to the end of its queue, or into the hands of the worker that sends it.
 #[derive(Debug, Clone, Default)]
@@ -36,8 +34,13 @@ impl Push {
     }
 
     /// Does it go into `unacked` ahead of the script?
-    fn goes_ahead(&self) -> bool {
+    pub(crate) fn goes_ahead(&self) -> bool {
         self.take && self.text.len() >= LONG
+    }
+
+    /// Its entry in `unacked`.
+    pub(crate) fn entry(&self) -> String {
+        format!("[{}{}", self.text, self.tail())
     }
 
     /// What its entry in `unacked` holds behind the message.
@@ -62,23 +65,6 @@ fn takes(settlements: &mut [Settlement]) -> impl Iterator<Item = &mut Push> {
         Write::Push(push) if push.take => Some(&mut **push),
         _ => None,
     })
-}
-
-/// Puts long messages into `unacked`, where the script finds them. Gives whether there were any: the script then has to
-/// follow in the same transaction.
-pub(crate) fn go_ahead(keys: &Keys, settlements: &[Settlement], pipe: &mut Pipeline) -> bool {
-    let mut any = false;
-    for write in settlements.iter().flat_map(|settlement| &settlement.writes) {
-        let Write::Push(push) = write else { continue };
-        if push.goes_ahead() {
-            if !any {
-                pipe.cmd("MULTI");
-            }
-            any = true;
-            pipe.cmd("HSET").arg(keys.unacked()).arg(&push.tag).arg(format!("[{}{}", push.text, push.tail()));
-        }
-    }
-    any
 }
 
 /// What was taken, by the script's answer: for each push that was to be taken 1, or 0 where it went to its list or nowhere.

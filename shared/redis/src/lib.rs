@@ -10,6 +10,7 @@
 //! | [`publish_once`] | publish what an outbox holds, once | |
 //! | [`consumer`] | fetch without a window in which a message is nowhere | Channel._brpop_start/_read |
 //! | [`settle`] | result, follow-ups, chord count and acknowledgement in one | celery.app.trace, celery.worker.request |
+//! | `ahead` | long texts that do not pass through the script | |
 //! | [`handover`] | messages that a worker sends and takes on itself | |
 //! | [`waiting`] | messages whose time is far off | celery.worker.strategy holds them in memory |
 //! | [`dead`] | messages that no worker will run | |
@@ -21,6 +22,7 @@
 //! | [`queues`] | which queues there are, and what waits in them | Channel._size |
 //! | [`fanout`] | channels: events and remote control | kombu.pidbox, celery.events |
 
+mod ahead;
 pub mod backend;
 pub mod broker;
 pub mod chord;

@@ -3,7 +3,6 @@
 
 use petiole_protocol::Map;
 use petiole_protocol::pidbox::{self, Request};
-use petiole_protocol::serializer::Serializer;
 use redis::pipe;
 
 use crate::broker::Broker;
@@ -23,18 +22,7 @@ impl Broker {
     /// # Errors
     /// Redis is away.
     pub async fn strangers_live(&self) -> Result<bool, RedisError> {
-        let ping = Request {
-            method: "ping".into(),
-            arguments: Map::new(),
-            destination: vec![],
-            pattern: None,
-            matcher: None,
-            ticket: None,
-            reply_to: None,
-            clock: 1,
-            serializer: Serializer::default(),
-        };
-        let ping = ping.encode(0.0, uuid::Uuid::new_v4().to_string()).to_text();
+        let ping = Request::new("ping", Map::new()).encode(0.0, uuid::Uuid::new_v4().to_string()).to_text();
         let mut count = pipe();
         count.atomic().publish(self.keys().channel(pidbox::EXCHANGE, ""), ping).publish(self.keys().roll(), "");
         let (all, ours): (u64, u64) = count.query_async(&mut self.connection()).await?;

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use redis::aio::ConnectionLike;
-use redis::{Cmd, ErrorKind, Script, ServerErrorKind, Value, cmd};
+use redis::{ErrorKind, Script, ServerErrorKind, cmd};
 
 use crate::error::RedisError;
 
@@ -92,17 +92,6 @@ script!(
     /// Counts unacknowledged messages by where they came from.
     UNACKED_COUNT, "unacked_count.lua"
 );
-
-/// Runs a call of a script; loads the script first where Redis does not know it.
-pub(crate) async fn run(connection: &mut impl ConnectionLike, script: &Lua, call: &Cmd) -> Result<Value, RedisError> {
-    match call.query_async::<Value>(connection).await {
-        Err(error) if is_unknown(&error) => {
-            load(connection, script).await?;
-            Ok(call.query_async(connection).await?)
-        }
-        answer => Ok(answer?),
-    }
-}
 
 /// Does Redis not know the script?
 pub(crate) fn is_unknown(error: &redis::RedisError) -> bool {

@@ -2,11 +2,13 @@
 //! finds all of it done or nothing, and a worker that has lost its claim does nothing.
 
 use petiole_protocol::TaskMeta;
-use redis::{Cmd, Value, cmd};
+use redis::{Cmd, Pipeline, Value, cmd, pipe};
 
+use crate::ahead::{self, LONG};
 use crate::backend::Backend;
 use crate::broker::Broker;
 use crate::chord::Claim;
+use crate::commands::Commands;
 use crate::error::RedisError;
 use crate::handover::Push;
 use crate::keys::Keys;
@@ -160,6 +162,9 @@ impl Write {
                 call.arg("L").arg(index).arg(letters).arg(id).arg(score).arg(text).arg(kept)
             }
             Self::Delete(key) => call.arg("D").arg(key),
+            Self::Result { key, seconds, text } if text.len() >= LONG => {
+                call.arg("G").arg(key).arg(seconds).arg(ahead::temporary(key))
+            }
             Self::Result { key, seconds, text } => call.arg("R").arg(key).arg(seconds).arg(text),
             Self::ChordPart { keys, seen, encoded, score, seconds, claim_seconds, claim, redelivered } => call
                 .arg("C")
@@ -203,8 +208,44 @@ impl Settlement {
     }
 }
 
-/// The call of the script.
-pub(crate) fn call(keys: &Keys, owner: &str, settlements: &[Settlement]) -> Cmd {
+/// The call of the script, behind what [goes ahead](ahead::go_ahead) of it. Its answer is the last.
+pub(crate) fn add(pipe: &mut Pipeline, keys: &Keys, owner: &str, settlements: &[Settlement]) {
+    let transaction = ahead::go_ahead(keys, settlements, pipe);
+    pipe.add_command(call(keys, owner, settlements));
+    if transaction {
+        pipe.cmd("EXEC");
+    }
+}
+
+/// The script's answer among those to what was [added](add): the last, or in a transaction the last of the last.
+pub(crate) fn answer(mut answers: Vec<Value>) -> Value {
+    let alone = answers.len() < 2;
+    match answers.pop() {
+        Some(Value::Array(mut of_all)) if !alone => of_all.pop().unwrap_or(Value::Nil),
+        answer => answer.unwrap_or(Value::Nil),
+    }
+}
+
+/// Settles in one round trip.
+async fn settle_by(
+    connection: &mut Commands,
+    keys: &Keys,
+    owner: &str,
+    settlements: &[Settlement],
+) -> Result<Vec<Settled>, RedisError> {
+    let mut pipe = pipe();
+    add(&mut pipe, keys, owner, settlements);
+    let answers: Vec<Value> = match pipe.query_async(connection).await {
+        Err(error) if scripts::is_unknown(&error) => {
+            scripts::load(connection, &scripts::SETTLE).await?;
+            pipe.query_async(connection).await?
+        }
+        answers => answers?,
+    };
+    outcome(settlements, &answer(answers))
+}
+
+fn call(keys: &Keys, owner: &str, settlements: &[Settlement]) -> Cmd {
     let mut call = cmd("EVALSHA");
     call.arg(scripts::SETTLE.hash()).arg(3);
     call.arg(keys.unacked()).arg(keys.unacked_index()).arg(keys.held(owner));
@@ -257,8 +298,7 @@ impl Broker {
     }
 
     async fn settle_here(&self, owner: &str, settlements: &[Settlement]) -> Result<Vec<Settled>, RedisError> {
-        let call = call(self.keys(), owner, settlements);
-        outcome(settlements, &scripts::run(&mut self.connection(), &scripts::SETTLE, &call).await?)
+        settle_by(&mut self.connection(), self.keys(), owner, settlements).await
     }
 }
 
@@ -274,9 +314,8 @@ impl Backend {
         let (results, mut broker): (Vec<_>, Vec<_>) = settlements.iter().map(Settlement::split).unzip();
         let mut claims = vec![None; settlements.len()];
         if results.iter().any(|settlement| !settlement.writes.is_empty()) {
-            let call = call(self.keys(), "", &results);
-            let answer = scripts::run(&mut self.connection(), &scripts::SETTLE, &call).await?;
-            for (place, settled) in outcome(&results, &answer)?.into_iter().enumerate() {
+            let settled = settle_by(&mut self.connection(), self.keys(), "", &results).await?;
+            for (place, settled) in settled.into_iter().enumerate() {
                 if let Settled::Claimed(claim) = settled {
                     claims[place] = Some(claim);
                     broker[place].tag = None;

@@ -12,6 +12,7 @@
 --   X key, field                        delete a field of a hash
 --   L index, letters, id, time, text, how many are kept     a dead letter
 --   R key, seconds, text                store and announce a result, unless a SUCCESS is there
+--   G key, seconds, temporary key       the same with a long result, which lies under the temporary key
 --   C .j .t .s .d meta .c, id:index, encoded part, score, seconds to keep, seconds of a claim, token, redelivered (1|0)
 --                                       count a chord part
 --   E .c .j .t .s .d, token, seconds    end a chord; the writes after it are done only by the claim's holder
@@ -40,6 +41,17 @@ local function push(list, text)
     end
 end
 
+-- the first field of a result, in any serializer
+local SUCCESS = 'status[^%a]+SUCCESS'
+
+-- may anybody listen to a channel, here or at a replica? An answer that is refused is a yes
+local function is_heard(channel)
+    local here, patterns = redis.pcall('PUBSUB', 'NUMSUB', channel), redis.pcall('PUBSUB', 'NUMPAT')
+    if here[2] ~= 0 or patterns ~= 0 then return true end
+    local replicas = redis.pcall('INFO', 'replication')
+    return type(replicas) ~= 'string' or not string.find(replicas, 'connected_slaves:0', 1, true)
+end
+
 local out, acknowledged, taken, scores, answers, at = {}, {}, {}, {}, {}, 1 + total
 for i = 1, total do
     local lost = place[i] and (held[place[i]] == 0 or not there[place[i]])
@@ -62,12 +74,23 @@ for i = 1, total do
                     call('SETEX', key, seconds == '0' and 86400 or seconds, text)
                     old = nil
                 end
-                -- the first field of a result, in any serializer
-                if old and string.find(string.sub(old, 1, 32), 'status[^%a]+SUCCESS') then
+                if old and string.find(string.sub(old, 1, 32), SUCCESS) then
                     call('SET', key, old, 'KEEPTTL')
                 else
                     call('PUBLISH', key, text)
                 end
+            end
+            at = at + 4
+        elseif letter == 'G' then
+            local key, seconds, temporary = argv[at + 2], argv[at + 3], argv[at + 4]
+            local start = (not skip or skip == 'again') and redis.pcall('GETRANGE', key, 0, 31)
+            -- no string is no result: RENAME takes its place
+            if start and not (type(start) == 'string' and string.find(start, SUCCESS)) then
+                call('RENAME', temporary, key)
+                if seconds == '0' then call('PERSIST', key) else call('EXPIRE', key, seconds) end
+                if is_heard(key) then call('PUBLISH', key, call('GET', key)) end
+            else
+                call('DEL', temporary)
             end
             at = at + 4
         elseif letter == 'P' then

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod broker;
+mod commands;
 mod fixture;
 mod handover;
 mod publish_once;

@@ -20,6 +20,11 @@ impl Fixture {
         Write::result(&self.backend, &TaskMeta::new(id, &state, json!(result)), EXPIRES)
     }
 
+    /// The same, so many bytes longer.
+    fn long_result(&self, id: &str, state: State, result: i64, bytes: usize) -> Write {
+        Write::result(&self.backend, &TaskMeta::new(id, &state, json!([result, "x".repeat(bytes)])), EXPIRES)
+    }
+
     fn push(&self) -> Write {
         Write::Push(Box::new(Push::text(self.broker.keys(), "next", 0, "message")))
     }
@@ -133,6 +138,36 @@ async fn a_stored_success_stays_and_who_waits_is_told() {
     assert_eq!(f.backend.get(&id).await.unwrap().unwrap().result, json!(2));
     let ttl: i64 = f.broker.connection().ttl(f.backend.task_key(&id)).await.unwrap();
     assert!((50..=60).contains(&ttl), "{ttl}");
+}
+
+#[tokio::test]
+async fn a_long_result_is_one_like_any_other() {
+    let (f, id) = (Fixture::new(), id());
+    let result = |state, result| f.long_result(&id, state, result, 50_000);
+    let first = |meta: TaskMeta| (meta.status, meta.result[0].clone());
+    let (seen, ()) = tokio::join!(f.backend.wait(&id, Duration::from_secs(10)), async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        f.settle("", &Settlement::writes(vec![result(State::Started, 1)])).await;
+        f.settle("", &Settlement::writes(vec![result(State::Success, 2)])).await;
+    });
+    assert_eq!(first(seen.unwrap().unwrap()), ("SUCCESS".into(), json!(2)));
+    f.settle("", &Settlement::writes(vec![result(State::Failure, 3)])).await;
+    assert_eq!(first(f.backend.get(&id).await.unwrap().unwrap()), ("SUCCESS".into(), json!(2)));
+    let ttl: i64 = f.broker.connection().ttl(f.backend.task_key(&id)).await.unwrap();
+    assert!((50..=60).contains(&ttl), "{ttl}");
+    // Whoever has lost the message stores nothing, and leaves nothing behind.
+    let other = uuid::Uuid::new_v4().to_string();
+    let lost =
+        Settlement { tag: Some("unknown".into()), writes: vec![f.long_result(&other, State::Success, 1, 50_000)] };
+    assert!(matches!(f.settle("w", &lost).await, Settled::Lost));
+    let left: Vec<String> = f.broker.connection().keys(format!("{}*", f.backend.task_key(""))).await.unwrap();
+    assert_eq!(left, [f.backend.task_key(&id)]);
+    // Kept for ever, when it is to be.
+    let forever = TaskMeta::new(&other, &State::Success, json!("x".repeat(50_000)));
+    let forever = Write::result(&f.backend, &forever, Duration::ZERO);
+    assert!(matches!(f.settle("", &Settlement::writes(vec![forever])).await, Settled::Done));
+    let ttl: i64 = f.broker.connection().ttl(f.backend.task_key(&other)).await.unwrap();
+    assert_eq!(ttl, -1);
 }
 
 #[tokio::test]

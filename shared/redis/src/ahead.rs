@@ -1,0 +1,40 @@
+//! Long texts that go ahead of the settling script, in the same transaction: Lua copies and hashes every byte of what it is given,
+//! at a nanosecond each, and a plain command does not.
+
+use redis::{Pipeline, cmd};
+
+use crate::keys::Keys;
+use crate::settle::{Settlement, Write};
+
+/// From this length on, in bytes, a text does not pass through the script.
+pub(crate) const LONG: usize = 8 * 1024;
+
+/// How long a result that went ahead is kept if its transaction did not end, in seconds.
+const KEPT: u64 = 60;
+
+/// Puts long messages into `unacked` and long results under temporary keys, where the script finds them. Gives whether there were
+/// any: the script then has to follow in the same transaction.
+pub(crate) fn go_ahead(keys: &Keys, settlements: &[Settlement], pipe: &mut Pipeline) -> bool {
+    let before = pipe.cmd_iter().count();
+    for write in settlements.iter().flat_map(|settlement| &settlement.writes) {
+        let ahead = match write {
+            Write::Push(push) if push.goes_ahead() => {
+                cmd("HSET").arg(keys.unacked()).arg(&push.tag).arg(push.entry()).take()
+            }
+            Write::Result { key, text, .. } if text.len() >= LONG => {
+                cmd("SET").arg(temporary(key)).arg(text).arg("EX").arg(KEPT).take()
+            }
+            _ => continue,
+        };
+        if pipe.cmd_iter().count() == before {
+            pipe.cmd("MULTI");
+        }
+        pipe.add_command(ahead);
+    }
+    pipe.cmd_iter().count() > before
+}
+
+/// Where a long result lies until the script puts it in its place.
+pub(crate) fn temporary(key: &str) -> String {
+    format!("{key}:ahead")
+}

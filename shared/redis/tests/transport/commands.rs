@@ -1,0 +1,26 @@
+//! The connection for commands comes back by itself.
+
+use std::time::Duration;
+
+use redis::{AsyncCommands, cmd};
+
+use crate::fixture::Fixture;
+
+#[tokio::test]
+async fn the_first_command_after_a_connection_has_ended_finds_a_living_one() {
+    let fixture = Fixture::new();
+    let (mut ours, mut other) = (fixture.connector.commands().unwrap(), fixture.connector.commands().unwrap());
+    let key = fixture.connector.keys().key("counter");
+    let mut id: u64 = cmd("CLIENT").arg("ID").query_async(&mut ours).await.unwrap();
+    for round in 1..=5 {
+        let killed: u64 = cmd("CLIENT").arg("KILL").arg("ID").arg(id).query_async(&mut other).await.unwrap();
+        assert_eq!(killed, 1);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        // A write: nobody could know whether to repeat it after an error.
+        let count: u64 = ours.incr(&key, 1).await.expect("no error is seen of it");
+        assert_eq!(count, round);
+        let before = std::mem::replace(&mut id, cmd("CLIENT").arg("ID").query_async(&mut ours).await.unwrap());
+        assert_ne!(before, id);
+    }
+    let _: () = other.del(&key).await.unwrap();
+}
