@@ -3,8 +3,10 @@
 /// Noncharacters, which Unicode sets aside for a program's own use: the begin and the end of a word that is marked.
 const BEGIN: char = '\u{fdd1}';
 const END: char = '\u{fdd2}';
-/// Both, as SQL: no passage may bring its own.
-pub(crate) const MARKS: &str = r"U&'\FDD1\FDD2'";
+/// Stands for `<`: PostgreSQL leaves out what it takes for a tag, and a passage may be about tags.
+const LESS: char = '\u{fdd3}';
+/// The passage as PostgreSQL is to see it, as SQL: no passage may bring its own marks.
+pub(crate) const TEXT: &str = r"translate(c.text, U&'<\FDD1\FDD2\FDD3', U&'\FDD3')";
 /// How PostgreSQL makes them (`ts_headline`).
 pub(crate) const OPTIONS: &str =
     r#"U&'StartSel="\FDD1", StopSel="\FDD2", MaxWords=40, MinWords=20, MaxFragments=2, FragmentDelimiter=" … "'"#;
@@ -17,7 +19,7 @@ pub(crate) fn html(headline: &str) -> String {
             BEGIN => out.push_str("<mark>"),
             END => out.push_str("</mark>"),
             '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
+            '<' | LESS => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
@@ -33,6 +35,6 @@ mod tests {
 
     #[test]
     fn only_marks_are_markup() {
-        assert_eq!(html(" a <b> \u{fdd1}c\u{fdd2} & \"d\" "), "a &lt;b&gt; <mark>c</mark> &amp; &quot;d&quot;");
+        assert_eq!(html(" a \u{fdd3}b> \u{fdd1}c\u{fdd2} & \"d\" "), "a &lt;b&gt; <mark>c</mark> &amp; &quot;d&quot;");
     }
 }

@@ -153,12 +153,14 @@ async fn snippets_mark_the_words_and_are_safe_to_show() {
     let id = new.id;
     store(storage, new).await;
     let filler = "Nothing of interest stands in this sentence. ".repeat(30);
-    let text = format!("{filler} <script>alert(1)</script> Lighthouses \u{fdd1}guide\u{fdd2} ships & boats. {filler}");
+    let text =
+        format!("{filler} <script>alert(1)</script> <b>Lighthouses</b> \u{fdd1}guide\u{fdd2} ships & boats. {filler}");
     storage.replace_chunks(id, 1, vec![chunk(0, &text, [0.1, 0.1, 1.])]).await.unwrap();
     for mode in [SearchMode::Keyword, SearchMode::Vector(vec![0.1, 0.1, 1.]), SearchMode::Hybrid(vec![0.1, 0.1, 1.])] {
         let hit = storage.search(&query("what guides a ship", mode, 1)).await.unwrap().remove(0);
         assert_eq!(hit.title.as_deref(), Some("long"));
         assert!(hit.snippet.contains("<mark>guide</mark> <mark>ships</mark> &amp; boats"), "{}", hit.snippet);
+        assert!(hit.snippet.contains("&lt;b&gt;Lighthouses&lt;/b&gt; "), "{}", hit.snippet);
         assert!(!hit.snippet.contains("<script") && hit.snippet.len() < 500, "{}", hit.snippet);
     }
     // without a word of the question, the passage's begin
