@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use petiole_settings::resident_memory;
 use poem::http::Method;
 use poem::{Endpoint, Middleware, Request, Response};
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
@@ -146,12 +147,6 @@ async fn look(state: &State) -> Registry {
         registry.register_with_unit("process_resident_memory", "Memory in use", Unit::Bytes, memory);
     }
     registry
-}
-
-/// By Linux's account of this process; its pages have 4 KiB wherever this runs.
-fn resident_memory() -> Option<i64> {
-    let pages: i64 = std::fs::read_to_string("/proc/self/statm").ok()?.split(' ').nth(1)?.parse().ok()?;
-    pages.checked_mul(4096)
 }
 
 /// Counts every request. Goes outside of what gives errors their form.

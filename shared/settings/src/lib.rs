@@ -6,6 +6,7 @@
 //! | [`url`] | connection URLs: made from their parts, shown without their passwords |
 //! | [`secrets`] | which secrets are too weak to start with outside development |
 //! | [`api`], [`ai`], [`log`] | the settings of one concern each |
+//! | [`resident_memory`] | the memory that this process uses |
 //! | [`telemetry`] | `tracing` to standard error, and to a layer that somebody adds |
 //! | [`trace_context`] | the trace that work belongs to, carried from one program to the next |
 //!
@@ -29,12 +30,14 @@ pub mod telemetry;
 pub mod trace_context;
 pub mod url;
 
+mod memory;
 mod settings;
 mod time_zone;
 
 pub use ai::AiSettings;
 pub use api::{ApiKey, ApiSettings, KeyScope};
 pub use log::{LogFormat, LogSettings};
+pub use memory::resident_memory;
 pub use reader::{Problem, Reader, SettingsError};
 pub use settings::{AppEnv, Role, Settings};
 pub use time_zone::time_zone;

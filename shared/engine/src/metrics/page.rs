@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
+use petiole_settings::resident_memory;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -64,10 +65,4 @@ async fn now(worker: &Worker, figures: &Figures) -> Registry {
         registry.register_with_unit("process_resident_memory", "Memory in use", Unit::Bytes, memory);
     }
     registry
-}
-
-/// By Linux's account of this process; its pages have 4 KiB wherever this runs.
-fn resident_memory() -> Option<i64> {
-    let pages: i64 = std::fs::read_to_string("/proc/self/statm").ok()?.split(' ').nth(1)?.parse().ok()?;
-    pages.checked_mul(4096)
 }
