@@ -88,7 +88,7 @@ impl Task for ProcessIncomingEvent {
             Err((reason, true)) if !is_last_try() => Err(retry(context.message().retries, reason)),
             Err((reason, _)) => {
                 record(&reason, async move |storage, reason| {
-                    events::give_up(storage, id, &reason).await.map_err(|error| error.to_string())
+                    events::give_up(storage, id, &reason).await.map(|_| ()).map_err(|error| error.to_string())
                 })
                 .await;
                 Err(TaskException::builtin("RuntimeError", reason).into())

@@ -185,14 +185,7 @@ impl Storage {
     /// # Errors
     /// [`StorageError::NotFound`], [`StorageError::Unavailable`].
     pub async fn mark_running(&self, id: Uuid) -> Result<bool> {
-        let open = [EventState::Queued, EventState::Running];
-        let changed = self
-            .change_event(id, Condition::all().add(event::Column::State.is_in(open)), EventState::Running, None, None)
-            .await?;
-        if !changed {
-            self.event(id).await?;
-        }
-        Ok(changed)
+        self.change_open_event(id, EventState::Running, None).await
     }
 
     /// The event is done; `output` is what its work gave.
@@ -201,22 +194,30 @@ impl Storage {
     /// [`StorageError::NotFound`], [`StorageError::Invalid`] for an output PostgreSQL cannot hold,
     /// [`StorageError::Unavailable`].
     pub async fn succeed(&self, id: Uuid, output: Value) -> Result<()> {
-        self.finish(id, EventState::Succeeded, Some(output), None).await
-    }
-
-    /// The event failed for good; `error` says why, for its caller to read.
-    ///
-    /// # Errors
-    /// [`StorageError::NotFound`], [`StorageError::Unavailable`].
-    pub async fn fail(&self, id: Uuid, error: &str) -> Result<()> {
-        self.finish(id, EventState::Failed, None, Some(storable(error))).await
-    }
-
-    async fn finish(&self, id: Uuid, state: EventState, output: Option<Value>, error: Option<String>) -> Result<()> {
-        match self.change_event(id, Condition::all(), state, output, error).await? {
+        match self.change_event(id, Condition::all(), EventState::Succeeded, Some(output), None).await? {
             true => Ok(()),
             false => Err(StorageError::not_found("event", id)),
         }
+    }
+
+    /// The event failed for good; `error` says why, for its caller to read. Gives whether that is news: an event that has
+    /// succeeded or failed already stays as it is, so that a late failure (of a second delivery, of a step beside others)
+    /// covers nothing up.
+    ///
+    /// # Errors
+    /// [`StorageError::NotFound`], [`StorageError::Unavailable`].
+    pub async fn fail(&self, id: Uuid, error: &str) -> Result<bool> {
+        self.change_open_event(id, EventState::Failed, Some(storable(error))).await
+    }
+
+    /// Changes an event that has not ended, in one statement, and gives whether it was such a one.
+    async fn change_open_event(&self, id: Uuid, state: EventState, error: Option<String>) -> Result<bool> {
+        let open = event::Column::State.is_in([EventState::Queued, EventState::Running]);
+        let changed = self.change_event(id, Condition::all().add(open), state, None, error).await?;
+        if !changed {
+            self.event(id).await?;
+        }
+        Ok(changed)
     }
 
     async fn change_event(

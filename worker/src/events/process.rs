@@ -91,23 +91,28 @@ pub async fn process_incoming_event(
     }
 }
 
-/// Marks the event as failed for this reason: for the caller that will not try again.
+/// Marks the event as failed for this reason, for the caller that will not try again, unless it has ended meanwhile. Gives
+/// whether it had not.
 ///
 /// # Errors
 /// [`EventError::NotFound`], [`EventError::Storage`].
-pub async fn give_up(storage: &Storage, event_id: Uuid, reason: &str) -> Result<(), EventError> {
-    tracing::warn!(%event_id, reason, "event failed");
-    storage.fail(event_id, reason).await.map_err(|error| match error {
+pub async fn give_up(storage: &Storage, event_id: Uuid, reason: &str) -> Result<bool, EventError> {
+    let is_news = storage.fail(event_id, reason).await.map_err(|error| match error {
         StorageError::NotFound { .. } => EventError::NotFound(event_id),
         error => EventError::Storage(error),
-    })
+    })?;
+    if is_news {
+        tracing::warn!(%event_id, reason, "event failed");
+    }
+    Ok(is_news)
 }
 
 async fn fail(storage: &Storage, event_id: Uuid, reason: String) -> Result<Processed, EventError> {
     // Delivered twice, and the other one succeeded meanwhile: that counts.
-    if let Ok(Event { state: EventState::Succeeded, output, .. }) = storage.event(event_id).await {
+    if !give_up(storage, event_id, &reason).await?
+        && let Ok(Event { state: EventState::Succeeded, output, .. }) = storage.event(event_id).await
+    {
         return Ok(Processed::Done(output.unwrap_or(Value::Null)));
     }
-    give_up(storage, event_id, &reason).await?;
     Err(EventError::Failed(reason))
 }

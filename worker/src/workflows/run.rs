@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use petiole_engine::{Context, Fault, Task, TaskOptions};
 use petiole_protocol::{Map, TaskException};
-use petiole_storage::{EventState, Storage, StorageError};
+use petiole_storage::{Storage, StorageError};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -130,9 +130,9 @@ async fn note_failure(
     if let Some(step) = step {
         storage.fail_event_step(event_id, step, reason, for_good).await?;
     }
-    // the first failure is the event's; a late one changes nothing
-    if for_good && matches!(storage.event(event_id).await?.state, EventState::Queued | EventState::Running) {
+    if for_good {
         let reason = step.map_or_else(|| reason.to_owned(), |step| format!("step {step}: {reason}"));
+        // the first failure is the event's; a late one changes nothing
         storage.fail(event_id, &reason).await?;
     }
     Ok(())

@@ -26,9 +26,35 @@ async fn an_event_is_stored_run_and_done() {
     assert!(event.updated_at > event.created_at);
     assert!(!storage.mark_running(new.id).await.unwrap(), "what is done is not begun again");
 
-    storage.fail(new.id, "a\0b").await.unwrap();
+    assert!(!storage.fail(new.id, "too late").await.unwrap(), "what succeeded does not fail");
     let event = storage.event(new.id).await.unwrap();
-    assert_eq!((event.state, event.output, event.error.as_deref()), (EventState::Failed, None, Some("a\u{fffd}b")));
+    assert_eq!(
+        (event.state, event.output, event.error),
+        (EventState::Succeeded, Some(json!({"document_id": 1})), None)
+    );
+}
+
+#[tokio::test]
+async fn of_failures_at_the_same_time_the_first_is_kept() {
+    let database = ready().await;
+    let storage = &database.storage;
+    let new = new_event();
+    storage.create_event(new.clone(), message("m"), None).await.unwrap();
+    let failures = (0..4).map(|n| {
+        let (storage, id) = (storage.clone(), new.id);
+        tokio::spawn(async move { (n, storage.fail(id, &format!("a\0{n}")).await.unwrap()) })
+    });
+    let mut first = vec![];
+    for failure in failures.collect::<Vec<_>>() {
+        let (n, is_news) = failure.await.unwrap();
+        if is_news {
+            first.push(n);
+        }
+    }
+    let event = storage.event(new.id).await.unwrap();
+    assert_eq!((event.state, event.output, first.len()), (EventState::Failed, None, 1));
+    assert_eq!(event.error, Some(format!("a\u{fffd}{}", first[0])));
+    assert!(!storage.mark_running(new.id).await.unwrap());
 }
 
 #[tokio::test]
