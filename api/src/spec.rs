@@ -290,10 +290,6 @@ impl Methods {
         let described = document["paths"].as_object().into_iter().flatten().map(|(path, item)| {
             let mut methods: Vec<_> =
                 item.as_object().into_iter().flat_map(Map::keys).map(|method| method.to_uppercase()).collect();
-            // revoking by DELETE leaves the task there to be read, which no description of a DELETE says: see `revokeTask`
-            if path == "/v1/tasks/{id}" {
-                methods.push("DELETE".into());
-            }
             if methods.iter().any(|method| method == "GET") {
                 methods.push("HEAD".into());
             }

@@ -17,7 +17,7 @@ use crate::failures::{Answer, One, Seen, SendTask};
 use crate::problem::Problem;
 use crate::recent::RecentFilter;
 use crate::request_id::RequestId;
-use crate::routes::documents::default_limit;
+use crate::routes::default_limit;
 use crate::routes::{Group, recent_tasks};
 use crate::state::State;
 
@@ -216,7 +216,7 @@ impl Tasks {
     /// Revoke a task
     ///
     /// The same as `POST /v1/tasks/{id}/revoke`.
-    #[oai(path = "/v1/tasks/:id", method = "delete", operation_id = "deleteTask", tag = "Group::Tasks", hidden)]
+    #[oai(path = "/v1/tasks/:id", method = "delete", operation_id = "deleteTask", tag = "Group::Tasks")]
     async fn delete(
         &self,
         state: Data<&State>,
