@@ -6,9 +6,9 @@ use poem::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use poem::{Endpoint, Middleware, Request, Response};
 
 /// Methods that such a page may use.
-const METHODS: &str = "GET, HEAD, POST, DELETE, OPTIONS";
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 /// Headers that it may send.
-const SENT: &str = "Authorization, X-API-Key, Content-Type, Accept, Idempotency-Key, If-None-Match, X-Request-Id";
+const SENT: &str = "Authorization, X-API-Key, Content-Type, Accept, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, X-Request-Id";
 /// Headers that it may read.
 const READ: &str = "Location, ETag, Retry-After, X-Request-Id, RateLimit-Policy, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset";
 /// A browser remembers the permission for so many seconds.

@@ -1,7 +1,10 @@
-//! Answers that need not be sent again: `ETag` on reads, 304 for who has the answer already (RFC 9110, 13.1.2).
+//! Answers that need not be sent again: `ETag` on reads, 304 for who has the answer already (RFC 9110, 13.1.2). The same
+//! tag in `If-Match` keeps a write from covering up another one: it is only done while the thing is as its writer has seen
+//! it (13.1.1).
 
 use poem::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use poem::{Endpoint, IntoResponse, Middleware, Request, Response};
+use poem::{Endpoint, FromRequest, IntoResponse, Middleware, Request, RequestBody, Response};
+use poem_openapi::types::ToJSON;
 use sha2::{Digest, Sha256};
 
 /// Tags JSON answers.
@@ -51,6 +54,28 @@ fn tag(bytes: &[u8]) -> String {
     format!("\"{digits}\"")
 }
 
+/// What a write expects: the tags of its `If-Match`. It is not among the described parameters, as little as other headers
+/// that HTTP itself gives a meaning.
+pub(crate) struct IfMatch(Option<String>);
+
+impl<'a> FromRequest<'a> for IfMatch {
+    async fn from_request(request: &'a Request, _: &mut RequestBody) -> poem::Result<Self> {
+        let mut given = request.headers().get_all(header::IF_MATCH).iter().peekable();
+        // what is no text is no tag of ours either
+        let text = |tags: &HeaderValue| tags.to_str().unwrap_or_default().to_owned();
+        Ok(Self(given.peek().is_some().then(|| given.map(text).collect::<Vec<_>>().join(","))))
+    }
+}
+
+impl IfMatch {
+    /// Whether a write may go on that finds the thing as this view shows it.
+    pub(crate) fn allows(&self, view: &impl ToJSON) -> bool {
+        let Some(tags) = &self.0 else { return true };
+        let tag = tag(view.to_json_string().as_bytes());
+        tags.split(',').map(str::trim).any(|one| one == "*" || one == tag)
+    }
+}
+
 /// Private, since it may depend on the key; to be asked for again each time.
 fn note(headers: &mut HeaderMap, tag: &str) {
     if let Ok(tag) = HeaderValue::from_str(tag) {
@@ -77,5 +102,14 @@ mod tests {
             assert_eq!(holds(&HeaderValue::from_static(list), "\"a\""), found, "{list}");
         }
         assert_ne!(tag(b"1"), tag(b"2"));
+    }
+
+    #[test]
+    fn a_write_goes_on_when_its_tag_is_the_one_of_now() {
+        let seen = tag(7.to_json_string().as_bytes());
+        let allows = |tags: Option<String>| IfMatch(tags).allows(&7);
+        assert!(allows(None) && allows(Some("*".into())) && allows(Some(format!("\"x\", {seen}"))));
+        // a weak tag is not sure enough for a write
+        assert!(!allows(Some("\"x\"".into())) && !allows(Some(format!("W/{seen}"))) && !allows(Some(String::new())));
     }
 }

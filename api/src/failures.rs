@@ -42,6 +42,8 @@ statuses! {
     Ready = [503];
     /// One thing by its id.
     One = [401, 403, 404, 422, 503];
+    /// One thing that is to go.
+    Remove = [401, 403, 404, 412, 422, 503];
     /// A page of a list.
     List = [401, 403, 422, 503];
     /// What always works, for who has a key.
@@ -55,11 +57,13 @@ statuses! {
     /// A body to be stored, once a key.
     CreateOnce = [400, 401, 403, 409, 413, 415, 422, 503];
     /// A body for a thing that is there.
-    Replace = [400, 401, 403, 404, 409, 413, 415, 422, 503];
+    Replace = [400, 401, 403, 404, 409, 412, 413, 415, 422, 503];
     /// A task to be sent: it may be one that is unknown.
     SendTask = [400, 401, 403, 404, 413, 415, 422, 503];
     /// Something with a name of its own about a task: either may be one that does not do.
     NamedTask = [400, 401, 403, 404, 409, 413, 415, 422, 503];
+    /// The same for a thing that is there.
+    ReplaceNamedTask = [400, 401, 403, 404, 409, 412, 413, 415, 422, 503];
 }
 
 impl<S, E: Into<Problem>> From<E> for Failure<S> {
@@ -99,6 +103,7 @@ fn described(status: u16) -> MetaResponse {
         403 => "The key does not reach this far, or the task is not allowed.",
         404 => "There is no such thing.",
         409 => "It contradicts what is stored.",
+        412 => "It is not as `If-Match` says: it has changed meanwhile.",
         413 => "The body is too large.",
         415 => "A body of this media type is not taken.",
         422 => "Fields are wrong; `errors` names them.",

@@ -21,6 +21,7 @@
 //! | `calls`, `steps` | calls of tasks and steps of workflows as requests bring them |
 //! | [`metrics`] | what Prometheus is told |
 //! | `recent` | the tasks of late |
+//! | `outbox` | messages that are stored with what causes them |
 //! | [`relay`] | publishes what the outbox holds |
 //! | `task_names` | which tasks may be sent, and which exist |
 //! | `spec` | the OpenAPI document and its pages |
@@ -41,6 +42,7 @@ pub mod keys;
 mod language;
 pub mod limits;
 pub mod metrics;
+mod outbox;
 pub mod problem;
 mod recent;
 pub mod relay;

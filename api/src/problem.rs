@@ -225,6 +225,10 @@ impl From<StorageError> for Problem {
                 Self::unavailable("the database is not available; try again soon")
             }
             StorageError::NotFound { what, id } => Self::not_found(format!("there is no {what} {id}")),
+            error @ StorageError::Changed { .. } => Self::new(
+                StatusCode::PRECONDITION_FAILED,
+                format!("{error}: read it again, and send the write with its new ETag in If-Match"),
+            ),
             StorageError::Conflict(detail) => Self::new(StatusCode::CONFLICT, detail),
             StorageError::Invalid { field, message } => Self::field(field, message),
             error @ (StorageError::EmbeddingModel { .. } | StorageError::Database(_)) => {
@@ -262,5 +266,13 @@ impl From<RerankError> for Problem {
     fn from(error: RerankError) -> Self {
         tracing::error!(%error, "the hits could not be re-ranked");
         Self::unavailable("the re-ranking model is not available; search works without it")
+    }
+}
+
+/// Storage speaks of the column; the client knows another name.
+pub(crate) fn renamed(error: StorageError, from: &str, to: &str) -> Problem {
+    match error {
+        StorageError::Invalid { field, message } if field == from => Problem::field(to, message),
+        other => other.into(),
     }
 }

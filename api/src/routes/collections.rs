@@ -9,7 +9,7 @@ use poem_openapi::{ApiResponse, Object, OpenApi};
 
 use crate::failures::{Answer, List, One};
 use crate::routes::Group;
-use crate::routes::documents::default_limit;
+use crate::routes::default_limit;
 use crate::state::State;
 
 #[derive(Clone, Default)]

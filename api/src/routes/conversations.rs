@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::failures::{Answer, One};
 use crate::problem::Problem;
 use crate::routes::Group;
-use crate::routes::documents::default_limit;
+use crate::routes::default_limit;
 use crate::state::State;
 
 #[derive(Clone, Default)]

@@ -10,7 +10,7 @@ use poem_openapi::{ApiResponse, Object, OpenApi};
 use crate::failures::{Answer, One};
 use crate::problem::Problem;
 use crate::routes::Group;
-use crate::routes::documents::default_limit;
+use crate::routes::default_limit;
 use crate::routes::tasks::within;
 use crate::state::State;
 

@@ -16,10 +16,12 @@ use crate::auth::Caller;
 use crate::body::Body;
 use crate::event_types::EventRequest;
 use crate::failures::{Answer, CreateOnce, List, One};
+use crate::outbox::outbox_message;
 use crate::problem::Problem;
 use crate::request_id::RequestId;
 use crate::routes::Group;
-use crate::routes::documents::{Accepted, AcceptedResponse, default_limit, outbox_message};
+use crate::routes::default_limit;
+use crate::routes::documents::{Accepted, AcceptedResponse};
 use crate::state::State;
 
 /// The task that works on events.

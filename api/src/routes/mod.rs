@@ -64,3 +64,8 @@ pub(crate) enum Group {
     /// Who may use the service, and how far.
     Keys,
 }
+
+/// How many items a page of a list has, when nobody says.
+pub(crate) fn default_limit() -> u64 {
+    50
+}

@@ -1,6 +1,6 @@
 //! Schedules: periodic tasks that are kept in the database and sent by beat.
 
-use petiole_storage::{Cursor, NewSchedule, ScheduleFilter, StorageError};
+use petiole_storage::{Cursor, NewSchedule, Schedule, ScheduleFilter, StorageError};
 use poem::http::StatusCode;
 use poem::web::Data;
 use poem_openapi::param::{Path, Query};
@@ -9,10 +9,11 @@ use poem_openapi::{ApiResponse, Object, OpenApi};
 use uuid::Uuid;
 
 use crate::body::Body;
-use crate::failures::{Answer, List, NamedTask, One};
-use crate::problem::{FieldError, Problem};
+use crate::etag::IfMatch;
+use crate::failures::{Answer, List, NamedTask, One, Remove, ReplaceNamedTask};
+use crate::problem::{FieldError, Problem, renamed};
 use crate::routes::Group;
-use crate::routes::documents::{default_limit, renamed};
+use crate::routes::default_limit;
 use crate::routes::tasks::within;
 use crate::schedules::{ScheduleChangeRequest, ScheduleRequest, ScheduleView, contradiction};
 use crate::state::State;
@@ -109,49 +110,54 @@ impl Schedules {
     /// Replace a schedule
     ///
     /// What is missing in the request becomes what it is in a new one. Runs stay counted. What was due before a change of
-    /// the times is not made up for.
+    /// the times is not made up for. With the `ETag` of a read in `If-Match` this happens only while the schedule is as it
+    /// was read (runs change it, too); else the answer is 412.
     #[oai(path = "/v1/schedules/:id", method = "put", operation_id = "replaceSchedule", tag = "Group::Schedules")]
     async fn replace(
         &self,
         state: Data<&State>,
+        if_match: IfMatch,
         /// The schedule's id.
         id: Path<Uuid>,
         body: Body<ScheduleRequest>,
-    ) -> Answer<Json<ScheduleView>, NamedTask> {
+    ) -> Answer<Json<ScheduleView>, ReplaceNamedTask> {
         let new = body.0.into_new()?;
         known(&state, &new.task).await?;
-        change(&state, id.0, |_| Ok(new)).await
+        change(&state, id.0, &if_match, |_| Ok(new)).await
     }
 
     /// Change a schedule
     ///
-    /// Only what is in the request: `{"enabled": false}` lets it rest. What is due while it rests is not made up for.
+    /// Only what is in the request: `{"enabled": false}` lets it rest. What is due while it rests is not made up for. With
+    /// `If-Match` as for `PUT`.
     #[oai(path = "/v1/schedules/:id", method = "patch", operation_id = "changeSchedule", tag = "Group::Schedules")]
     async fn change(
         &self,
         state: Data<&State>,
+        if_match: IfMatch,
         /// The schedule's id.
         id: Path<Uuid>,
         body: Body<ScheduleChangeRequest>,
-    ) -> Answer<Json<ScheduleView>, NamedTask> {
+    ) -> Answer<Json<ScheduleView>, ReplaceNamedTask> {
         let Body(request) = body;
         if let Some(task) = &request.task {
             known(&state, task).await?;
         }
-        change(&state, id.0, |what| request.change(what)).await
+        change(&state, id.0, &if_match, |what| request.change(what)).await
     }
 
     /// Delete a schedule
     ///
-    /// Tasks that were sent already stay.
+    /// Tasks that were sent already stay. With `If-Match` as for `PUT`.
     #[oai(path = "/v1/schedules/:id", method = "delete", operation_id = "deleteSchedule", tag = "Group::Schedules")]
     async fn delete(
         &self,
         state: Data<&State>,
+        if_match: IfMatch,
         /// The schedule's id.
         id: Path<Uuid>,
-    ) -> Answer<DeletedSchedule, One> {
-        state.storage.delete_schedule(id.0).await?;
+    ) -> Answer<DeletedSchedule, Remove> {
+        state.storage.delete_schedule(id.0, Some(&expected(&state, &if_match))).await?;
         Ok(DeletedSchedule::Deleted)
     }
 }
@@ -166,12 +172,21 @@ async fn known(state: &State, task: &str) -> Result<(), Problem> {
     }
 }
 
+/// Whether a schedule is as `If-Match` says.
+fn expected(state: &State, if_match: &IfMatch) -> impl Fn(&Schedule) -> bool + Send + Sync {
+    let time_zone = state.time_zone;
+    move |now| if_match.allows(&ScheduleView::new(now.clone(), time_zone))
+}
+
 async fn change(
     state: &State,
     id: Uuid,
+    if_match: &IfMatch,
     change: impl FnOnce(NewSchedule) -> Result<NewSchedule, Problem>,
-) -> Answer<Json<ScheduleView>, NamedTask> {
-    let changed = state.storage.change_schedule(id, |what| change(what).map_err(ChangeError::Refused)).await;
+) -> Answer<Json<ScheduleView>, ReplaceNamedTask> {
+    let expected = expected(state, if_match);
+    let change = |what| change(what).map_err(ChangeError::Refused);
+    let changed = state.storage.change_schedule(id, Some(&expected), change).await;
     match changed {
         Ok(stored) => Ok(Json(ScheduleView::new(stored, state.time_zone))),
         Err(ChangeError::Storage(error)) => Err(refused(error).into()),

@@ -77,6 +77,46 @@ async fn an_answer_that_is_known_is_not_sent_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_may_be_tied_to_what_was_read() {
+    let server = start().await;
+    let made = server.post("/v1/documents", &json!({"text": "x", "title": "a"})).await.header("location").to_owned();
+    let put = |tag: &str, title: &str| {
+        let body = json!({"text": "x", "title": title});
+        answer(server.http.put(server.url.clone() + &made).header("if-match", tag.to_owned()).json(&body))
+    };
+    let tag = server.get(&made).await.header("etag").to_owned();
+    put("\"other\"", "b").await.problem(412);
+    put(&format!("W/{tag}"), "b").await.problem(412);
+    assert_eq!(server.get(&made).await.json["title"], "a", "nothing was written");
+    // of two writers who have seen the same, one is told
+    let (one, other) = tokio::join!(put(&tag, "c"), put(&tag, "d"));
+    let mut statuses = [one.status, other.status];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [202, 412]);
+    assert_eq!(put("*", "e").await.status, 202);
+    let delete = |path: &str, tag: &str| {
+        answer(server.http.delete(server.url.clone() + path).header("if-match", tag.to_owned()))
+    };
+    delete(&made, &tag).await.problem(412);
+    let now = server.get(&made).await.header("etag").to_owned();
+    assert_eq!(delete(&made, &now).await.status, 204);
+    delete(&made, &now).await.problem(404);
+
+    let body = json!({"name": "n", "task": "demo.add", "args": [1, 1], "crontab": "30 7 * * *"});
+    let made = server.post("/v1/schedules", &body).await.header("location").to_owned();
+    let tag = server.get(&made).await.header("etag").to_owned();
+    let patch = |tag: &str| {
+        let request = server.http.patch(server.url.clone() + &made).header("if-match", tag.to_owned());
+        answer(request.json(&json!({"enabled": false})))
+    };
+    assert_eq!(patch(&tag).await.status, 200);
+    patch(&tag).await.problem(412);
+    delete(&made, &tag).await.problem(412);
+    let now = server.get(&made).await.header("etag").to_owned();
+    assert_eq!(delete(&made, &now).await.status, 204);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pages_of_other_origins_may_use_it_by_setting() {
     let keys = [("API_KEYS", KEY), ("API_CORS_ORIGINS", "https://app.example, http://localhost:3000")];
     let server = start_with(&keys, &redis_url()).await;
@@ -91,8 +131,12 @@ async fn pages_of_other_origins_may_use_it_by_setting() {
     };
     let allowed = asks("https://app.example").await;
     assert_eq!((allowed.status, allowed.header("access-control-allow-origin")), (204, "https://app.example"));
-    assert!(allowed.header("access-control-allow-methods").contains("DELETE"));
-    assert!(allowed.header("access-control-allow-headers").contains("Authorization"));
+    for method in ["PUT", "PATCH", "DELETE"] {
+        assert!(allowed.header("access-control-allow-methods").contains(method), "{method}");
+    }
+    for name in ["Authorization", "If-Match"] {
+        assert!(allowed.header("access-control-allow-headers").contains(name), "{name}");
+    }
     for other in ["https://evil.example", "https://app.example.evil", "null"] {
         let refused = asks(other).await;
         assert_ne!(refused.status, 204);

@@ -26,6 +26,12 @@ pub enum StorageError {
     /// The request contradicts what is stored.
     #[error("{0}")]
     Conflict(String),
+    /// The row is not as the caller expects it to be: somebody changed it meanwhile.
+    #[error("the {what} has changed meanwhile")]
+    Changed {
+        /// What was to be written, such as `document`.
+        what: &'static str,
+    },
     /// A value that cannot be stored or asked for.
     #[error("{field}: {message}")]
     Invalid {

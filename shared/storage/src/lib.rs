@@ -10,6 +10,7 @@
 //! | `conversations` | what was asked and answered in a talk |
 //! | `filter` | conditions on the metadata of documents |
 //! | `search` | passages by meaning, by words, by both |
+//! | `expected` | writes that only happen while a row is as it was seen |
 //! | `outbox` | messages that must reach the broker, stored with the row that caused them |
 //! | `jsonb` | JSON as PostgreSQL can keep it |
 //! | `schedules` | periodic tasks, for whoever sends them |
@@ -31,6 +32,7 @@ mod entity;
 mod error;
 mod event_steps;
 mod events;
+mod expected;
 mod files;
 mod filter;
 mod idempotency;
@@ -55,6 +57,7 @@ pub use embedding_model::EmbeddingModel;
 pub use error::{Result, StorageError};
 pub use event_steps::{EventStep, StepState};
 pub use events::{CreatedEvent, Event, EventFilter, EventState, NewEvent};
+pub use expected::Expected;
 pub use filter::{Filter, FilterError, MOST_VALUES, OPERATORS};
 pub use idempotency::{IdempotencyKey, request_hash};
 pub use outbox::{NewOutboxMessage, OutboxBacklog, OutboxListener, OutboxMessage, Relayed};

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::cursor::{Cursor, Page};
 use crate::entity::schedule;
 use crate::error::{Result, StorageError};
+use crate::expected::{self, Expected};
 use crate::jsonb;
 use crate::storage::{OPERATION, Storage, within};
 
@@ -228,14 +229,15 @@ impl Storage {
         .await
     }
 
-    /// Changes a schedule: `change` gets it as it is and gives it as it shall be. What was due before a change of its times,
+    /// Changes a schedule, if it is as `expected`: `change` gets it as it is and gives it as it shall be. What was due before a change of its times,
     /// or while it was disabled, is not made up for.
     ///
     /// # Errors
-    /// [`StorageError::NotFound`], what `change` gives, and as [`Storage::create_schedule`].
+    /// [`StorageError::NotFound`], [`StorageError::Changed`], what `change` gives, and as [`Storage::create_schedule`].
     pub async fn change_schedule<E: From<StorageError>>(
         &self,
         id: Uuid,
+        expected: Option<Expected<'_, Schedule>>,
         change: impl FnOnce(NewSchedule) -> std::result::Result<NewSchedule, E>,
     ) -> std::result::Result<Schedule, E> {
         let begun = within(OPERATION, async {
@@ -245,6 +247,7 @@ impl Storage {
         });
         let (transaction, row) = begun.await?;
         let before = Schedule::from(row.clone());
+        expected::check(expected, &before, "schedule")?;
         let after = change(before.what.clone())?;
         let name = after.name.clone();
         let mut row = row.into_active_model();
@@ -266,13 +269,17 @@ impl Storage {
     /// Deletes a schedule.
     ///
     /// # Errors
-    /// [`StorageError::NotFound`], [`StorageError::Unavailable`].
-    pub async fn delete_schedule(&self, id: Uuid) -> Result<()> {
+    /// [`StorageError::NotFound`], [`StorageError::Unavailable`]; [`StorageError::Changed`] when it is not as `expected`.
+    pub async fn delete_schedule(&self, id: Uuid, expected: Option<Expected<'_, Schedule>>) -> Result<()> {
         within(OPERATION, async {
-            match schedule::Entity::delete_by_id(id).exec(&self.db).await?.rows_affected {
-                0 => Err(StorageError::not_found("schedule", id)),
-                _ => Ok(()),
-            }
+            let transaction = self.db.begin().await?;
+            let Some(row) = schedule::Entity::find_by_id(id).lock_exclusive().one(&transaction).await? else {
+                return Err(StorageError::not_found("schedule", id));
+            };
+            expected::check(expected, &Schedule::from(row), "schedule")?;
+            schedule::Entity::delete_by_id(id).exec(&transaction).await?;
+            transaction.commit().await?;
+            Ok(())
         })
         .await
     }

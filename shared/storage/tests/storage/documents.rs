@@ -69,14 +69,14 @@ async fn a_deleted_document_is_gone_with_its_passages() {
     let new = new_document("c", "t", json!({}));
     store(storage, new.clone()).await;
     storage.replace_chunks(new.id, 1, vec![chunk(0, "flamingos", [1., 0., 0.])]).await.unwrap();
-    storage.delete_document(new.id).await.unwrap();
+    storage.delete_document(new.id, None).await.unwrap();
     for mode in [SearchMode::Keyword, SearchMode::Vector(vec![1., 0., 0.]), SearchMode::Hybrid(vec![1., 0., 0.])] {
         assert!(storage.search(&query("flamingos", mode, 5)).await.unwrap().is_empty());
     }
     for error in [
         storage.document(new.id).await.unwrap_err(),
         storage.document_text(new.id).await.unwrap_err(),
-        storage.delete_document(new.id).await.unwrap_err(),
+        storage.delete_document(new.id, None).await.unwrap_err(),
         storage.set_processing(new.id, 1).await.unwrap_err(),
         storage.replace_chunks(new.id, 1, vec![]).await.unwrap_err(),
         storage.mark_failed(new.id, "x").await.unwrap_err(),
@@ -156,7 +156,7 @@ async fn a_document_that_is_handed_in_again_is_found_as_it_was_until_the_new_pas
     let found = async |word: &str| storage.search(&query(word, SearchMode::Keyword, 5)).await.unwrap().len();
 
     let second = NewDocument { title: Some("storks".into()), ..again(&new, "storks") };
-    assert_eq!(storage.replace_document(second.clone(), message("m")).await.unwrap(), Replaced::Anew);
+    assert_eq!(storage.replace_document(second.clone(), message("m"), None).await.unwrap(), Replaced::Anew);
     let document = storage.document(new.id).await.unwrap();
     assert_eq!((document.state, document.revision, &document.task_id), (DocumentState::Queued, 2, &second.task_id));
     assert_eq!(storage.outbox_length().await.unwrap(), 2);
@@ -178,7 +178,7 @@ async fn a_document_that_is_handed_in_again_is_found_as_it_was_until_the_new_pas
     assert_eq!(storage.document(new.id).await.unwrap().state, DocumentState::Ready);
 
     let unknown = NewDocument { id: Uuid::now_v7(), ..new };
-    let error = storage.replace_document(unknown, message("m")).await.unwrap_err();
+    let error = storage.replace_document(unknown, message("m"), None).await.unwrap_err();
     assert!(matches!(error, StorageError::NotFound { .. }), "{error:?}");
 }
 
@@ -190,7 +190,8 @@ async fn the_same_content_again_only_changes_what_is_written_on_it() {
     store(storage, new.clone()).await;
     storage.replace_chunks(new.id, 1, vec![chunk(0, "herons", [1., 0., 0.])]).await.unwrap();
     let moved = NewDocument { collection: "d".into(), metadata: Default::default(), ..again(&new, &new.content) };
-    let Replaced::Unchanged(document) = storage.replace_document(moved.clone(), message("m")).await.unwrap() else {
+    let Replaced::Unchanged(document) = storage.replace_document(moved.clone(), message("m"), None).await.unwrap()
+    else {
         panic!("its content is the same")
     };
     assert_eq!((document.state, document.revision, document.metadata), (DocumentState::Ready, 1, json!({})));
@@ -200,7 +201,7 @@ async fn the_same_content_again_only_changes_what_is_written_on_it() {
     assert_eq!(storage.search(&there).await.unwrap().len(), 1);
     // in another language its words are others
     let german = NewDocument { language: "german".into(), ..moved };
-    assert_eq!(storage.replace_document(german, message("m")).await.unwrap(), Replaced::Anew);
+    assert_eq!(storage.replace_document(german, message("m"), None).await.unwrap(), Replaced::Anew);
 }
 
 #[tokio::test]

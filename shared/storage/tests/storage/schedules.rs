@@ -26,7 +26,7 @@ async fn a_schedule_is_stored_changed_and_deleted() {
 
     // Another name and other arguments leave the times alone.
     let changed = storage
-        .change_schedule(id, |what| Ok::<_, StorageError>(NewSchedule { name: "b".into(), args: vec![], ..what }))
+        .change_schedule(id, None, |what| Ok::<_, StorageError>(NewSchedule { name: "b".into(), args: vec![], ..what }))
         .await
         .unwrap();
     assert_eq!((changed.what.name.as_str(), changed.what.args.len()), ("b", 0));
@@ -36,21 +36,23 @@ async fn a_schedule_is_stored_changed_and_deleted() {
     let line = ScheduleTimes::Crontab { line: "0 4 * * *".into(), timezone: Some("Europe/Berlin".into()) };
     let times = line.clone();
     let other_times = storage
-        .change_schedule(id, |what| Ok::<_, StorageError>(NewSchedule { times, enabled: false, ..what }))
+        .change_schedule(id, None, |what| Ok::<_, StorageError>(NewSchedule { times, enabled: false, ..what }))
         .await
         .unwrap();
     assert_eq!(other_times.what.times, line);
     assert!(other_times.active_since > stored.active_since);
     assert!(storage.enabled_schedules().await.unwrap().is_empty());
-    let enabled =
-        storage.change_schedule(id, |what| Ok::<_, StorageError>(NewSchedule { enabled: true, ..what })).await.unwrap();
+    let enabled = storage
+        .change_schedule(id, None, |what| Ok::<_, StorageError>(NewSchedule { enabled: true, ..what }))
+        .await
+        .unwrap();
     assert!(enabled.active_since > other_times.active_since);
 
-    storage.delete_schedule(id).await.unwrap();
+    storage.delete_schedule(id, None).await.unwrap();
     for error in [
         storage.schedule(id).await.unwrap_err(),
-        storage.delete_schedule(id).await.unwrap_err(),
-        storage.change_schedule(id, Ok::<_, StorageError>).await.unwrap_err(),
+        storage.delete_schedule(id, None).await.unwrap_err(),
+        storage.change_schedule(id, None, Ok::<_, StorageError>).await.unwrap_err(),
     ] {
         assert!(matches!(error, StorageError::NotFound { what: "schedule", .. }), "{error:?}");
     }
@@ -62,8 +64,9 @@ async fn no_two_have_the_same_name() {
     let storage = &database.storage;
     storage.create_schedule(Uuid::now_v7(), new("a")).await.unwrap();
     let other = storage.create_schedule(Uuid::now_v7(), new("b")).await.unwrap();
-    let renamed =
-        storage.change_schedule(other.id, |what| Ok::<_, StorageError>(NewSchedule { name: "a".into(), ..what })).await;
+    let renamed = storage
+        .change_schedule(other.id, None, |what| Ok::<_, StorageError>(NewSchedule { name: "a".into(), ..what }))
+        .await;
     for error in [storage.create_schedule(Uuid::now_v7(), new("a")).await.unwrap_err(), renamed.unwrap_err()] {
         assert!(matches!(&error, StorageError::Conflict(text) if text.contains("\"a\"")), "{error:?}");
     }
