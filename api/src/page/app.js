@@ -126,12 +126,12 @@ working($("search-form"), $("search-status"), async () => {
   }));
   say($("search-status"), hits.length === 1 ? "1 hit" : `${hits.length} hits`);
 });
-/** The snippet of a hit, its marked words as marks. Everything else is text. */
+/** The snippet of a hit, which is HTML: its marked words as marks. Everything else is text. */
 function highlighted(hit) {
   const span = make("span");
-  const snippet = hit.snippet || hit.text;
-  for (const [n, part] of snippet.split(/<mark>|<\/mark>/).entries()) {
-    span.append(n % 2 && hit.snippet ? make("mark", part) : part);
+  const { body } = new DOMParser().parseFromString(hit.snippet, "text/html");
+  for (const { nodeName, textContent } of body.childNodes) {
+    span.append(nodeName === "MARK" ? make("mark", textContent) : textContent);
   }
   return span;
 }

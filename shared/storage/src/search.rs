@@ -96,7 +96,7 @@ const WORDED: &str = "
 /// The rows of `found (id, score, place)`, with all that a hit shows.
 const HITS: &str = "
     SELECT c.document_id, c.id AS chunk_id, d.title, c.text, c.position, found.score, d.metadata,
-        ts_headline(c.language, {text}, {any}, {options}) AS snippet
+        ts_headline(c.language, {passage}, {any}, {options}) AS snippet
     FROM found JOIN chunks c ON c.id = found.id JOIN documents d ON d.id = c.document_id
     ORDER BY found.place, c.id LIMIT $5";
 
@@ -141,7 +141,7 @@ fn statement(query: &SearchQuery, candidates: u32) -> Statement {
         |words: &str| WORDED.replace("{words}", words).replace("{passages}", &passages("questions q CROSS JOIN"));
     let hits = HITS
         .replace("{any}", &any("c.language"))
-        .replace("{text}", snippet::TEXT)
+        .replace("{passage}", snippet::PASSAGE)
         .replace("{options}", snippet::OPTIONS);
     let sql = match &query.mode {
         SearchMode::Vector(_) => format!(

@@ -3,13 +3,15 @@
 /// Noncharacters, which Unicode sets aside for a program's own use: the begin and the end of a word that is marked.
 const BEGIN: char = '\u{fdd1}';
 const END: char = '\u{fdd2}';
-/// Stands for `<`: PostgreSQL leaves out what it takes for a tag, and a passage may be about tags.
+/// Stands for `<` on its way through PostgreSQL, whose headlines leave out what looks like a tag of HTML.
 const LESS: char = '\u{fdd3}';
-/// The passage as PostgreSQL is to see it, as SQL: no passage may bring its own marks.
-pub(crate) const TEXT: &str = r"translate(c.text, U&'<\FDD1\FDD2\FDD3', U&'\FDD3')";
-/// How PostgreSQL makes them (`ts_headline`).
-pub(crate) const OPTIONS: &str =
-    r#"U&'StartSel="\FDD1", StopSel="\FDD2", MaxWords=40, MinWords=20, MaxFragments=2, FragmentDelimiter=" … "'"#;
+/// A passage as headlines are made of it, as SQL: with [`LESS`], and with none of the three that it brings itself.
+pub(crate) const PASSAGE: &str = r"translate(c.text, U&'<\FDD1\FDD2\FDD3', U&'\FDD3')";
+/// How PostgreSQL makes them (`ts_headline`). A short passage is shown as a whole: fragments end with a word, and lose the
+/// full stop.
+pub(crate) const OPTIONS: &str = r#"U&'StartSel="\FDD1", StopSel="\FDD2", '
+    || CASE WHEN length(c.text) <= 250 THEN 'HighlightAll=true'
+    ELSE 'MaxWords=40, MinWords=20, MaxFragments=2, FragmentDelimiter=" … "' END"#;
 
 /// The headline as HTML: marked words stand in `<mark>`, everything else is escaped.
 pub(crate) fn html(headline: &str) -> String {
@@ -35,6 +37,7 @@ mod tests {
 
     #[test]
     fn only_marks_are_markup() {
-        assert_eq!(html(" a \u{fdd3}b> \u{fdd1}c\u{fdd2} & \"d\" "), "a &lt;b&gt; <mark>c</mark> &amp; &quot;d&quot;");
+        let headline = " a <b> \u{fdd3}i> \u{fdd1}c\u{fdd2} & \"d\" ";
+        assert_eq!(html(headline), "a &lt;b&gt; &lt;i&gt; <mark>c</mark> &amp; &quot;d&quot;");
     }
 }

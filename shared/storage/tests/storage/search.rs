@@ -162,7 +162,11 @@ async fn snippets_mark_the_words_and_are_safe_to_show() {
         assert!(hit.snippet.contains("<mark>guide</mark> <mark>ships</mark> &amp; boats"), "{}", hit.snippet);
         assert!(hit.snippet.contains("&lt;b&gt;Lighthouses&lt;/b&gt; "), "{}", hit.snippet);
         assert!(!hit.snippet.contains("<script") && hit.snippet.len() < 500, "{}", hit.snippet);
+        assert!(hit.snippet.contains("alert(1)&lt;/script&gt;"), "what looks like a tag is text: {}", hit.snippet);
     }
+    storage.replace_chunks(id, 1, vec![chunk(0, "A <b>ship</b> \u{fdd3}sails.", [0.1, 0.1, 1.])]).await.unwrap();
+    let hit = storage.search(&query("ships", SearchMode::Keyword, 1)).await.unwrap().remove(0);
+    assert_eq!(hit.snippet, "A &lt;b&gt;<mark>ship</mark>&lt;/b&gt; sails.");
     // without a word of the question, the passage's begin
     let hit = storage.search(&query("zzz", SearchMode::Vector(vec![1., 0.1, 0.]), 1)).await.unwrap().remove(0);
     assert_eq!(hit.snippet, "The blue whale is the heaviest animal.");
