@@ -8,7 +8,7 @@ use petiole_protocol::serializer::{JSON, ResultFormat, Serializer};
 use petiole_protocol::{Envelope, TaskMessage, TaskMeta};
 use petiole_redis::handover::Push;
 use petiole_redis::keys::binding_member;
-use petiole_redis::publish_once::{Once, OnceMessage};
+use petiole_redis::publish_once::{Once, OnceMessage, PublishedOnce};
 use petiole_redis::queues::sent_queues;
 use petiole_redis::settle::{Settled, Settlement, Write};
 use petiole_redis::{Backend, Broker, Connector};
@@ -178,12 +178,12 @@ impl Client {
         Ok(())
     }
 
-    /// Publishes prepared messages that were not published before, in one round trip, for whoever keeps them until they are
-    /// (an outbox). Each is remembered by its task's id for a day.
+    /// Publishes prepared messages that were not published before, in one round trip, for whoever keeps them (an outbox). Each
+    /// is remembered by its task's id for a day.
     ///
     /// # Errors
     /// Redis is away: to be called again, with the same messages.
-    pub async fn publish_once(&self, messages: &[Prepared]) -> Result<Vec<Once>, ClientError> {
+    pub async fn publish_once(&self, messages: &[Prepared]) -> Result<PublishedOnce, ClientError> {
         let remembered: Vec<String> = messages
             .iter()
             .map(|message| json!(SentTask { name: message.name.clone(), queue: message.queue.clone() }).to_string())
@@ -199,9 +199,9 @@ impl Client {
                 text: &message.envelope,
             })
             .collect();
-        let answers = self.broker.publish_once(&once, REMEMBERED).await?;
+        let published = self.broker.publish_once(&once, REMEMBERED).await?;
         if self.send_sent_event {
-            for (message, answer) in messages.iter().zip(&answers) {
+            for (message, answer) in messages.iter().zip(&published.messages) {
                 if *answer == Once::Published
                     && let Ok(envelope) = Envelope::parse(message.envelope.as_bytes())
                 {
@@ -209,7 +209,7 @@ impl Client {
                 }
             }
         }
-        Ok(answers)
+        Ok(published)
     }
 
     /// Makes a queue known to whoever lists queues, as kombu does before it publishes.

@@ -41,5 +41,5 @@ pub use node_name::node_name;
 pub use petiole_protocol::compression::Compression;
 pub use petiole_protocol::serializer::{ResultFormat, Serializer};
 pub use petiole_protocol::{Map, Signature, State, TaskException, TaskMeta};
-pub use petiole_redis::publish_once::Once;
+pub use petiole_redis::publish_once::{Once, PublishedOnce};
 pub use send::{Expires, TaskSend};

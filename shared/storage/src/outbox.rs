@@ -1,5 +1,6 @@
 //! The outbox: a message that must reach the broker is stored in the transaction of the row that causes it, and a relay
-//! publishes it afterwards. So "accepted" means "will be worked on", whatever dies in between.
+//! publishes it afterwards. So "accepted" means "will be worked on", whatever dies in between. A published message stays until
+//! what caused it has ended (triggers of the migration `m0008`): a broker that loses what it held gets it again.
 
 use std::future::Future;
 use std::time::Duration;
@@ -82,7 +83,7 @@ pub(crate) async fn insert(transaction: &DatabaseTransaction, message: &NewOutbo
 
 impl Storage {
     /// Takes up to `limit` messages that no other relay holds and gives them to `publish`, all together; those that were
-    /// published are removed. It gives back the ids of those that were refused, and why: that is noted with them, and
+    /// published are not taken again. It gives back the ids of those that were refused, and why: that is noted with them, and
     /// later rounds take them last. An error is about all of them: they stay as they are.
     ///
     /// Messages are given to `publish` again when the process dies between publishing and the commit, or when `publish`
@@ -99,7 +100,7 @@ impl Storage {
         within(BULK, async {
             let transaction = self.db.begin().await?;
             let sql = "SELECT id, queue, priority, task_id, message, attempts FROM outbox
-                ORDER BY attempts, id LIMIT $1 FOR UPDATE SKIP LOCKED";
+                WHERE published_at IS NULL ORDER BY attempts, id LIMIT $1 FOR UPDATE SKIP LOCKED";
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, [limit.into()]);
             let messages = OutboxMessage::find_by_statement(statement).all(&transaction).await?;
@@ -114,7 +115,9 @@ impl Storage {
             ids.retain(|id| refused.iter().all(|(other, _)| other != id));
             if !ids.is_empty() {
                 let list = ids.iter().map(i64::to_string).collect::<Vec<_>>().join(",");
-                transaction.execute_unprepared(&format!("DELETE FROM outbox WHERE id IN ({list})")).await?;
+                transaction
+                    .execute_unprepared(&format!("UPDATE outbox SET published_at = now() WHERE id IN ({list})"))
+                    .await?;
             }
             for (id, reason) in &refused {
                 let sql = "UPDATE outbox SET attempts = attempts + 1, last_error = $2 WHERE id = $1";
@@ -127,13 +130,44 @@ impl Storage {
         .await
     }
 
+    /// The broker has lost what it held, or some of it: messages whose work has not ended are published again. Gives how many.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`](crate::StorageError::Unavailable).
+    pub async fn reopen_outbox(&self) -> Result<u64> {
+        within(BULK, async {
+            let sql = "UPDATE outbox SET published_at = NULL WHERE published_at IS NOT NULL";
+            Ok(self.db.execute_unprepared(sql).await?.rows_affected())
+        })
+        .await
+    }
+
+    /// Removes published messages whose work has ended while a relay held them. Gives how many.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`](crate::StorageError::Unavailable).
+    pub async fn purge_outbox(&self) -> Result<u64> {
+        within(BULK, async {
+            let sql = "DELETE FROM outbox o WHERE o.published_at < now() - interval '1 minute'
+                AND NOT EXISTS (SELECT 1 FROM events e
+                    WHERE e.task_id = o.task_id AND e.state IN ('queued', 'running'))
+                AND NOT EXISTS (SELECT 1 FROM documents d
+                    WHERE d.task_id = o.task_id AND d.state IN ('queued', 'processing'))";
+            Ok(self.db.execute_unprepared(sql).await?.rows_affected())
+        })
+        .await
+    }
+
     /// How many messages wait.
     ///
     /// # Errors
     /// [`StorageError::Unavailable`](crate::StorageError::Unavailable).
     pub async fn outbox_length(&self) -> Result<i64> {
         within(OPERATION, async {
-            let statement = Statement::from_string(DbBackend::Postgres, "SELECT count(*) AS n FROM outbox");
+            let statement = Statement::from_string(
+                DbBackend::Postgres,
+                "SELECT count(*) AS n FROM outbox WHERE published_at IS NULL",
+            );
             let row = self.db.query_one_raw(statement).await?;
             Ok(row.map(|row| row.try_get("", "n")).transpose()?.unwrap_or_default())
         })
@@ -147,7 +181,8 @@ impl Storage {
     pub async fn outbox_backlog(&self) -> Result<OutboxBacklog> {
         within(OPERATION, async {
             let sql = "SELECT count(*) AS messages,
-                coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8 AS oldest FROM outbox";
+                coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8 AS oldest
+                FROM outbox WHERE published_at IS NULL";
             let row = self.db.query_one_raw(Statement::from_string(DbBackend::Postgres, sql)).await?;
             let Some(row) = row else { return Ok(OutboxBacklog::default()) };
             let oldest: f64 = row.try_get("", "oldest")?;
@@ -163,7 +198,7 @@ impl Storage {
     /// [`StorageError::Unavailable`](crate::StorageError::Unavailable).
     pub async fn outbox_has_task(&self, task_id: &str) -> Result<bool> {
         within(OPERATION, async {
-            let sql = "SELECT 1 AS one FROM outbox WHERE task_id = $1 LIMIT 1";
+            let sql = "SELECT 1 AS one FROM outbox WHERE task_id = $1 AND published_at IS NULL LIMIT 1";
             let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, [task_id.into()]);
             Ok(self.db.query_one_raw(statement).await?.is_some())
         })

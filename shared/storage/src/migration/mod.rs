@@ -18,6 +18,7 @@ impl MigratorTrait for Migrator {
             Box::new(Sql { name: "m0005_document_files", up: include_str!("m0005_document_files.sql") }),
             Box::new(Sql { name: "m0006_revisions", up: include_str!("m0006_revisions.sql") }),
             Box::new(Sql { name: "m0007_event_steps", up: include_str!("m0007_event_steps.sql") }),
+            Box::new(Sql { name: "m0008_outbox_kept", up: include_str!("m0008_outbox_kept.sql") }),
         ]
     }
 }

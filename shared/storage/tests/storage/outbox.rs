@@ -142,3 +142,58 @@ async fn the_backlog_has_a_size_and_an_age() {
     let pool = database.storage.pool();
     assert!(pool.used + pool.idle > 0 && pool.used + pool.idle <= pool.limit, "{pool:?}");
 }
+
+#[tokio::test]
+async fn what_the_broker_lost_is_published_again_until_its_work_has_ended() {
+    let database = ready().await;
+    let storage = &database.storage;
+    let mut events = vec![];
+    for text in ["open", "done", "failed"] {
+        let (event, message) = (new_event(), message(text));
+        events.push(event.id);
+        let event = petiole_storage::NewEvent { task_id: message.task_id.clone(), ..event };
+        storage.create_event(event, message, None).await.unwrap();
+    }
+    let round = || async {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let kept = seen.clone();
+        let publish = |messages: Vec<OutboxMessage>| async move {
+            kept.lock().unwrap().extend(messages.into_iter().map(|message| message.message));
+            Ok(vec![])
+        };
+        storage.relay(10, publish).await.unwrap();
+        Arc::try_unwrap(seen).unwrap().into_inner().unwrap()
+    };
+    assert_eq!(round().await, ["open", "done", "failed"]);
+    assert!(round().await.is_empty());
+    assert_eq!(storage.outbox_length().await.unwrap(), 0);
+    storage.mark_running(events[0]).await.unwrap();
+    storage.succeed(events[1], serde_json::json!(1)).await.unwrap();
+    storage.fail(events[2], "why").await.unwrap();
+    assert_eq!(storage.reopen_outbox().await.unwrap(), 1);
+    assert_eq!(round().await, ["open"]);
+    storage.succeed(events[0], serde_json::json!(1)).await.unwrap();
+    assert_eq!(storage.reopen_outbox().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn work_that_ends_while_a_relay_holds_its_message_waits_for_nobody() {
+    let database = ready().await;
+    let storage = database.storage.clone();
+    let (event, message) = (new_event(), message("m"));
+    let id = event.id;
+    let event = petiole_storage::NewEvent { task_id: message.task_id.clone(), ..event };
+    storage.create_event(event, message, None).await.unwrap();
+    let begun = Instant::now();
+    let publish = |_| {
+        let storage = storage.clone();
+        async move {
+            storage.succeed(id, serde_json::json!(1)).await.unwrap();
+            Ok(vec![])
+        }
+    };
+    assert_eq!(storage.relay(10, publish).await.unwrap().published, 1);
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    // younger than a minute, it is left to the next time
+    assert_eq!(storage.purge_outbox().await.unwrap(), 0);
+}
