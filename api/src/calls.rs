@@ -145,15 +145,14 @@ impl TaskRequest {
         if self.countdown.is_some() && self.eta.is_some() {
             errors.push(FieldError::new(field("countdown"), "must not be given together with eta"));
         }
-        if let (Some(soft), Some(hard)) = (self.soft_time_limit, self.time_limit)
-            && soft > hard
-        {
-            let message = format!("must not be above time_limit, which is {hard}");
-            errors.push(FieldError::new(field("soft_time_limit"), message));
-        }
         let celerys = self.headers.0.keys().filter(|name| CELERYS_HEADERS.contains(&name.as_str()));
         errors.extend(celerys.map(|name| FieldError::new(field(&format!("headers.{name}")), "belongs to Celery")));
         errors
+    }
+
+    /// The soft time limit, where it has an effect: one above the hard limit never comes.
+    fn soft_limit(&self) -> Option<f64> {
+        self.soft_time_limit.filter(|soft| self.time_limit.is_none_or(|hard| *soft <= hard))
     }
 
     /// The names of all tasks that this call can lead to.
@@ -164,7 +163,7 @@ impl TaskRequest {
 
     /// The call, on its way to the client's `send`.
     pub(crate) fn into_send(self, request_id: &RequestId) -> TaskSend {
-        let headers = self.headers_with(request_id);
+        let (headers, soft_time_limit) = (self.headers_with(request_id), self.soft_limit());
         TaskSend {
             args: self.args.into_iter().map(|any| any.0).collect(),
             kwargs: self.kwargs.0,
@@ -178,7 +177,7 @@ impl TaskRequest {
                 SecondsOrTime::Time(time) => Expires::At(time),
             }),
             time_limit: self.time_limit,
-            soft_time_limit: self.soft_time_limit,
+            soft_time_limit,
             link: self.link.into_iter().map(LinkStep::into_signature).collect(),
             link_error: self.link_error.into_iter().map(LinkStep::into_signature).collect(),
             headers,
@@ -193,6 +192,7 @@ impl TaskRequest {
             (!steps.is_empty()).then(|| steps.into_iter().map(|step| json!(step.into_signature())).collect::<Value>())
         };
         let headers = Value::Object(self.headers_with(request_id));
+        let soft_time_limit = self.soft_limit();
         let mut signature = Signature::new(self.task, self.args.into_iter().map(|any| any.0).collect());
         signature.kwargs = self.kwargs.0;
         let options = [
@@ -209,7 +209,7 @@ impl TaskRequest {
                 }),
             ),
             ("time_limit", self.time_limit.map(Value::from)),
-            ("soft_time_limit", self.soft_time_limit.map(Value::from)),
+            ("soft_time_limit", soft_time_limit.map(Value::from)),
             ("link", links(self.link)),
             ("link_error", links(self.link_error)),
             ("headers", Some(headers)),

@@ -65,10 +65,13 @@ fn complete(mut document: Value, keys: KeysAre) -> Value {
         "bearer": {"type": "http", "scheme": "bearer", "description": "A key of `API_KEYS`. Not needed in development."},
         "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same keys, in a header of their own."},
     });
+    let choices = choices(&document);
     if let Some(paths) = document["paths"].as_object_mut() {
         for (path, item) in paths.iter_mut() {
             for (method, operation) in item.as_object_mut().into_iter().flatten() {
                 complete_operation(path, method, operation, keys);
+                let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
+                parameters.into_iter().flatten().for_each(|parameter| write_out(parameter, &choices));
             }
         }
     }
@@ -78,15 +81,39 @@ fn complete(mut document: Value, keys: KeysAre) -> Value {
             .filter(|(_, schema)| schema["type"] == "object" && schema["oneOf"].is_null())
             .map(|(name, _)| format!("#/components/schemas/{name}"))
             .collect();
-        let enums: Map<String, Value> = schemas
-            .iter()
-            .filter(|(_, schema)| !schema["enum"].is_null())
-            .map(|(n, s)| (n.clone(), s.clone()))
-            .collect();
         for (name, schema) in schemas.iter_mut() {
-            complete_schema(name, schema, &enums);
+            complete_schema(name, schema, &choices);
             readable_for_generators(schema, &objects);
         }
+    }
+    without_unused(document)
+}
+
+/// The schemas that are choices between words, by their names.
+fn choices(document: &Value) -> Map<String, Value> {
+    let schemas = document["components"]["schemas"].as_object().into_iter().flatten();
+    schemas
+        .filter(|(_, schema)| !schema["enum"].is_null())
+        .map(|(name, schema)| (name.clone(), schema.clone()))
+        .collect()
+}
+
+/// A choice with a default is written out where it is a parameter: generators refuse a reference beside anything else.
+fn write_out(parameter: &mut Value, choices: &Map<String, Value>) {
+    let schema = &mut parameter["schema"];
+    let name = schema["allOf"][0]["$ref"].as_str().and_then(|path| path.rsplit('/').next());
+    if let Some(choice) = name.and_then(|name| choices.get(name)) {
+        let default = schema["default"].take();
+        *schema = choice.clone();
+        schema["default"] = default;
+    }
+}
+
+/// Without the schemas that nothing refers to any more, now that choices are written out.
+fn without_unused(mut document: Value) -> Value {
+    let text = document.to_string();
+    if let Some(schemas) = document["components"]["schemas"].as_object_mut() {
+        schemas.retain(|name, _| text.contains(&format!("\"#/components/schemas/{name}\"")));
     }
     document
 }

@@ -10,12 +10,12 @@ from petiole_client.api.documents import create_document, delete_document, get_d
 from petiole_client.api.events import create_event, get_event
 from petiole_client.api.search import search
 from petiole_client.api.tasks import get_task, send_task
-from petiole_client.api.workflows import create_workflow
+from petiole_client.api.workflows import send_workflow
 from petiole_client.models import (
-    Accepted, AnswerRequest, ChainStep, Document, DocumentRequest, DocumentRequestMetadata, EventWithSteps, Hits,
-    MetadataFilter, Problem, SearchRequest, SentTask, Task, TaskRequest, TaskStep,
-    TextExtractEventRequest, ExtractTextRequest,
+    Accepted, AnswerRequest, ChainStep, Document, DocumentRequest, DocumentRequestMetadataType0, EventWithSteps, Hits,
+    MetadataFilter, Problem, SearchRequest, SentTask, Task, TaskRequest, TextExtractEventRequest,
 )
+
 T = TypeVar("T")
 client = AuthenticatedClient(
     base_url=os.environ.get("API_URL", "http://localhost:8080"), token=os.environ.get("API_KEY", "none"),
@@ -32,14 +32,15 @@ def until(what: str, look: Callable[[], T | None]) -> T:
 
 
 # a document, followed until it can be found
-metadata = DocumentRequestMetadata.from_dict({"year": 1804})
+metadata = DocumentRequestMetadataType0.from_dict({"year": 1804})
 created = create_document.sync(client=client, body=DocumentRequest(
     text="The Jacquard loom weaves flowers and leaves.", title="looms", collection=COLLECTION, metadata=metadata))
 assert isinstance(created, Accepted), created
+document_id = created.id
 
 
 def ready() -> Document | None:
-    found = get_document.sync(client=client, id=created.id)
+    found = get_document.sync(client=client, id=document_id)
     assert isinstance(found, Document) and found.state != "failed", found
     return found if found.state == "ready" else None
 
@@ -50,7 +51,7 @@ until("the document", ready)
 hits = search.sync(client=client, body=SearchRequest(
     query="machines for textiles", collection=COLLECTION, top_k=3,
     filter_=MetadataFilter.from_dict({"year": {"$lt": 1900}})))
-assert isinstance(hits, Hits) and hits.hits[0].document_id == created.id, hits
+assert isinstance(hits, Hits) and hits.hits[0].document_id == document_id, hits
 assert "loom" in hits.hits[0].snippet
 
 
@@ -69,10 +70,11 @@ assert "flowers" in str(result(asked.task_id))
 event = create_event.sync(client=client, body=TextExtractEventRequest.from_dict(
     {"type": "text.extract", "data": {"text": "Pay 1,250 EUR by 12 March 2030.", "kinds": ["amount"]}}))
 assert isinstance(event, Accepted), event
+event_id = event.id
 
 
 def over() -> EventWithSteps | None:
-    found = get_event.sync(client=client, id=event.id)
+    found = get_event.sync(client=client, id=event_id)
     assert isinstance(found, EventWithSteps) and found.state != "failed", found
     return found if found.state == "succeeded" else None
 
@@ -82,7 +84,7 @@ until("the event", over)
 # a task, a workflow
 sent = send_task.sync(client=client, body=TaskRequest(task="demo.add", args=[2, 3]))
 assert isinstance(sent, SentTask) and result(sent.task_id) == 5
-flow = create_workflow.sync(client=client, body=ChainStep.from_dict(
+flow = send_workflow.sync(client=client, body=ChainStep.from_dict(
     {"chain": [{"task": "demo.add", "args": [1, 1]}, {"task": "demo.add", "args": [10]}]}))
 assert flow is not None and not isinstance(flow, Problem) and result(flow.task_id) == 12
 
@@ -90,5 +92,5 @@ assert flow is not None and not isinstance(flow, Problem) and result(flow.task_i
 wrong = search.sync(client=client, body=SearchRequest(query=""))
 assert isinstance(wrong, Problem) and wrong.status == 422, wrong
 
-assert delete_document.sync_detailed(client=client, id=created.id).status_code == 204
+assert delete_document.sync_detailed(client=client, id=document_id).status_code == 204
 print("the Python client did the tour")

@@ -160,6 +160,13 @@ async fn a_document_that_is_sent_again_with_its_key_is_stored_once() {
     assert_eq!(first.header("location"), second.header("location"));
     send("Storks.").await.problem(409);
     assert_eq!(server.get("/v1/documents?collection=once").await.json["items"].as_array().unwrap().len(), 1);
+    // once the document is deleted, its key asks for it anew
+    server.delete(first.header("location")).await;
+    let (third, fourth) = tokio::join!(send("Herons."), send("Herons."));
+    assert_eq!((third.status, &third.json), (202, &fourth.json));
+    assert_ne!(third.json["id"], first.json["id"]);
+    assert_eq!(server.get(third.header("location")).await.status, 200);
+    assert_eq!(server.get("/v1/documents?collection=once").await.json["items"].as_array().unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -93,8 +93,6 @@ async fn what_cannot_be_sent_is_named() {
     let id = "6f2d3a10-0000-4000-8000-0123456789ab";
     let mut both = with("eta", json!("2030-01-01T00:00:00Z"));
     both["countdown"] = json!(1);
-    let mut limits = with("time_limit", json!(1));
-    limits["soft_time_limit"] = json!(2);
     for (body, field) in [
         (json!({"chain": []}), "chain"),
         (json!({"group": []}), "group"),
@@ -112,7 +110,6 @@ async fn what_cannot_be_sent_is_named() {
         (json!({"chord": {"header": [], "body": add()}}), "chord.header"),
         (json!({"chain": [add(), with("priority", json!(77))]}), "chain[1].priority"),
         (json!({"group": [{"chain": [add(), both]}]}), "group[0].chain[1].countdown"),
-        (json!({"group": [limits]}), "group[0].soft_time_limit"),
         (json!({"group": [with("headers", json!({"id": 1}))]}), "group[0].headers.id"),
         (json!({"group": [with("task_id", json!(id)), with("task_id", json!(id))]}), "group[1].task_id"),
     ] {

@@ -96,6 +96,20 @@ pub(crate) async fn take(
     }
 }
 
+/// Takes the key again, whose `first` answer is void. False when another request was faster: its answer counts.
+pub(crate) async fn renew(
+    transaction: &DatabaseTransaction,
+    key: &IdempotencyKey,
+    first: &Value,
+    answer: &Value,
+) -> Result<bool> {
+    let sql =
+        "UPDATE idempotency_keys SET answer = $4, created_at = now() WHERE scope = $1 AND key = $2 AND answer = $3";
+    let values = [key.scope.as_str().into(), key.key.as_str().into(), first.clone().into(), answer.clone().into()];
+    let renewed = transaction.execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, values)).await?;
+    Ok(renewed.rows_affected() > 0)
+}
+
 impl Storage {
     /// Forgets keys older than a day. Gives how many.
     ///

@@ -65,7 +65,7 @@ pub enum CreatedDocument {
 
 impl Storage {
     /// Stores a document and the message of its task in one transaction: either both are there or neither is. With an
-    /// idempotency key, `answer` is stored with the key.
+    /// idempotency key, `answer` is stored with the key. A key whose document was deleted since is as good as new.
     ///
     /// # Errors
     /// [`StorageError::Invalid`] for an unknown language or what PostgreSQL cannot hold; [`StorageError::Conflict`] for a
@@ -81,7 +81,7 @@ impl Storage {
         within(BULK, async {
             let transaction = self.db.begin().await?;
             if let Some((key, answer)) = key
-                && let Some(first) = idempotency::take(&transaction, key, answer).await?
+                && let Some(first) = replayed(&transaction, key, answer).await?
             {
                 return Ok(CreatedDocument::Replayed(first));
             }
@@ -143,6 +143,21 @@ impl Storage {
 /// SHA-256 of the content, in hexadecimal.
 pub fn content_hash(new: &NewDocument) -> String {
     hex(&Sha256::digest(new.file.as_deref().unwrap_or(new.content.as_bytes())))
+}
+
+/// The answer that this request got before, if its document is still there; else the key is this request's.
+async fn replayed(transaction: &DatabaseTransaction, key: &IdempotencyKey, answer: &Value) -> Result<Option<Value>> {
+    while let Some(first) = idempotency::take(transaction, key, answer).await? {
+        let id = first["id"].as_str().and_then(|id| Uuid::parse_str(id).ok()).unwrap_or_default();
+        let query = document::Entity::find_by_id(id).select_only().column(document::Column::Id);
+        if query.into_tuple::<Uuid>().one(transaction).await?.is_some() {
+            return Ok(Some(first));
+        }
+        if idempotency::renew(transaction, key, &first, answer).await? {
+            break;
+        }
+    }
+    Ok(None)
 }
 
 /// The document of the same collection that has the same content, the oldest one. Until the transaction ends, no other one
