@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use petiole_protocol::serializer::from_json;
 use redis::{AsyncCommands, cmd};
 use serde_json::Value;
 
@@ -137,11 +138,12 @@ impl Claims {
             return Ok(0);
         }
         let (mut connection, keys) = self.parts();
-        let entries: Vec<Option<String>> =
+        let entries: Vec<Option<Vec<u8>>> =
             cmd("HMGET").arg(keys.unacked()).arg(tags).query_async(&mut connection).await?;
         let (mut back, mut stale) = (Vec::new(), Vec::new());
         for (tag, entry) in tags.iter().zip(entries) {
-            match entry.as_deref().and_then(unacked_entry) {
+            // What is no text has been fetched as well, and is to be refused by whoever fetches it next.
+            match entry.and_then(|entry| unacked_entry(&String::from_utf8_lossy(&entry))) {
                 Some((text, queue)) => back.push(GiveBack { tag: tag.clone(), queue, text }),
                 None => stale.push(tag.clone()),
             }
@@ -227,12 +229,20 @@ impl Claims {
     }
 }
 
-/// The message and the queue of an entry of `unacked`: `[envelope, exchange, routing key]`.
-fn unacked_entry(text: &str) -> Option<(String, String)> {
-    let Ok(Value::Array(mut entry)) = petiole_protocol::serializer::from_json(text.as_bytes()) else { return None };
-    if entry.len() != 3 {
-        return None;
+/// The message and the queue of an entry of `unacked`: `[envelope, exchange, routing key]`. What was fetched as an envelope and
+/// is none stands there as it was.
+pub(crate) fn unacked_entry(text: &str) -> Option<(String, String)> {
+    match from_json(text.as_bytes()) {
+        Ok(Value::Array(mut entry)) if entry.len() == 3 => {
+            let (key, _exchange) = (entry.pop()?, entry.pop()?);
+            Some((entry.pop()?.to_string(), key.as_str()?.to_owned()))
+        }
+        _ => {
+            let (message, key) = text.strip_prefix('[')?.strip_suffix(']')?.rsplit_once(", \"\", ")?;
+            match from_json(key.as_bytes()) {
+                Ok(Value::String(key)) => Some((message.to_owned(), key)),
+                _ => None,
+            }
+        }
     }
-    let (key, _exchange) = (entry.pop()?, entry.pop()?);
-    Some((entry.pop()?.to_string(), key.as_str()?.to_owned()))
 }

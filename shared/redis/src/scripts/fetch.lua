@@ -3,7 +3,9 @@
 -- ARGV: how many at most, a tag for messages without one, then for each list the tail of its unacked entry
 -- Gives whether the lists are empty now, then a flat list: delivery tag, number of the list (from 1), message, …
 local call, room, spare = redis.call, tonumber(ARGV[1]), ARGV[2]
-local pattern = '.*"delivery_tag": ?"([^"\\]+)"'
+-- Of plain signs only: a tag that is no text could be read by nobody, and with it nothing that was fetched together with it.
+-- Tied to the beginning: tried from every place of a long message without a tag, it would keep Redis busy for minutes.
+local pattern = '^.*"delivery_tag": ?"([^"\\%c\128-\255]+)"'
 local out, tags, fields, n, again = {1}, {}, {}, 0, false
 for i = 4, #KEYS do
     if room <= 0 then break end

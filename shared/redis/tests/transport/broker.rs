@@ -159,6 +159,34 @@ async fn the_dead_lose_their_claims_at_once_and_the_living_keep_them() {
 }
 
 #[tokio::test]
+async fn bytes_that_are_no_text_stand_in_nobody_s_way() {
+    let f = Fixture::new();
+    let list = f.broker.keys().list("q", 0);
+    for bytes in [&b"\xff\xfe"[..], b"{\"body\":\"\xff\",\"properties\":{\"delivery_tag\": \"a\xff\"}}"] {
+        f.broker.connection().lpush::<_, _, ()>(&list, bytes).await.unwrap();
+    }
+    f.send("q", 0, "good").await;
+    let got = f.fetch("dead", 10).await;
+    assert_eq!((got.len(), f.counts("q").await), (3, (0, 3, 3)));
+    // Their worker dies before it has refused them: another will, and what came with them is not held up.
+    let claims = Claims::new(f.broker.clone(), "other");
+    assert_eq!(claims.restore_dead(&["dead".into()]).await.unwrap(), 3);
+    let again = f.fetch("other", 10).await;
+    assert_eq!((again.len(), f.counts("q").await), (3, (0, 3, 3)));
+    assert!(again.iter().any(|delivery| delivery.text == got[0].text), "{again:?}");
+    assert!(again.iter().any(|delivery| delivery.text.contains("\"good\"")), "{again:?}");
+}
+
+#[tokio::test]
+async fn a_long_message_without_a_tag_does_not_keep_redis_busy() {
+    let f = Fixture::new();
+    f.broker.publish("q", 0, &"\"no tag\": ".repeat(10_000)).await.unwrap();
+    let begun = std::time::Instant::now();
+    assert_eq!(f.fetch("w", 10).await.len(), 1);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
 async fn messages_fetched_into_a_broken_connection_are_found_again() {
     let f = Fixture::new();
     f.send("q", 0, "known").await;
