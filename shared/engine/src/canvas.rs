@@ -5,6 +5,7 @@ mod chord;
 mod errback;
 mod replace;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use chrono::Utc;
@@ -71,7 +72,7 @@ pub(crate) async fn fail_chain(
     traceback: Option<&str>,
 ) {
     let store = worker.stores_errors(request);
-    let failed = Failed { exception, traceback, store, called: &[] };
+    let failed = Failed { exception, traceback, store, called: &[], children: &HashMap::new() };
     fail_elements(worker, request.message.embed.chain.readable(), &failed).await;
 }
 
@@ -85,6 +86,8 @@ pub(crate) struct Failed<'a> {
     pub(crate) store: bool,
     /// Errbacks that were called for it already: once is enough.
     pub(crate) called: &'a [Signature],
+    /// The result tuples of the errbacks that were sent for it, by the ids of those that failed: their children.
+    pub(crate) children: &'a HashMap<String, Value>,
 }
 
 /// Fails signatures that will never be sent, by their ids, and counts them where a chord waits for them.
@@ -98,7 +101,11 @@ pub(crate) async fn fail_elements(worker: &Arc<Worker>, elements: Vec<Signature>
                 _ => None,
             };
             if failed.store {
-                worker.store(&failure_of(&element, task_id, &result, failed.traceback)).await;
+                let mut meta = failure_of(&element, task_id, &result, failed.traceback);
+                if let (Some(children), Some(sent)) = (&mut meta.children, failed.children.get(task_id)) {
+                    children.push(sent.clone());
+                }
+                worker.store(&meta).await;
             }
             let ended = known.is_some_and(|meta| matches!(meta.state(), State::Failure | State::Revoked));
             let chord = element.options.get("chord").and_then(|chord| serde_json::from_value(chord.clone()).ok());

@@ -1,6 +1,7 @@
 //! Chords: counting a part, joining the results, sending or failing the body (celery.backends.redis:
 //! on_chord_part_return; celery.backends.base: chord_error_from_stack).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use petiole_redis::settle::{Settled, Write};
 use serde_json::Value;
 use tracing::{Instrument, warn};
 
-use super::{Failed, call_errbacks, fail_elements, failure_of};
+use super::{Failed, call_errbacks, errback, fail_elements, failure_of};
 use crate::request::Request;
 use crate::worker::{Parent, Worker, until_done};
 
@@ -180,7 +181,7 @@ async fn join(worker: &Worker, group_id: &str) -> Result<Result<Vec<Value>, Brok
         let mut ids = Vec::new();
         leaves(&tuple, &mut ids);
         let metas = backend.get_many(&ids).await?;
-        let mut results = std::collections::HashMap::new();
+        let mut results = HashMap::new();
         for (id, meta) in ids.iter().zip(metas) {
             let Some(meta) = meta else {
                 let message = format!("Join error: no result of {id}");
@@ -221,7 +222,7 @@ fn leaves(tuple: &Value, ids: &mut Vec<String>) {
     }
 }
 
-fn nest(tuple: &Value, results: &std::collections::HashMap<String, Value>) -> Value {
+fn nest(tuple: &Value, results: &HashMap<String, Value>) -> Value {
     match tuple.get(1) {
         Some(Value::Array(members)) => members.iter().map(|member| nest(member, results)).collect(),
         _ => tuple_id(tuple).and_then(|id| results.get(&id).cloned()).unwrap_or(Value::Null),
@@ -242,23 +243,36 @@ async fn fail_body(worker: &Arc<Worker>, body: &Signature, part: &Reported<'_>, 
     );
     if let Ok(Canvas::Group(members)) = body.canvas() {
         let mut ids = Vec::new();
+        let mut children = HashMap::new();
         for member in &members {
-            let mut errbacks = member.option_signatures("link_error");
-            errbacks.extend(body.option_signatures("link_error"));
-            let id = member.option_text("task_id").unwrap_or_default().to_owned();
+            let (id, of_member) = errback::of_member(member);
+            let id = id.unwrap_or_default();
+            // Each of them once, also where the group's were given to its members.
+            let mut errbacks: Vec<Signature> = Vec::new();
+            for errback in of_member.into_iter().chain(body.option_signatures("link_error")) {
+                if !errbacks.contains(&errback) {
+                    errbacks.push(errback);
+                }
+            }
             let failed = TaskMessage {
                 root_id: Some(part.root_id.to_owned()),
                 ..TaskMessage::new(&member.task, &id, vec![], Map::new())
             };
-            Box::pin(call_errbacks(worker, &failed, &errbacks, &broken.original, Some(&traceback))).await;
+            let sent = Box::pin(call_errbacks(worker, &failed, &errbacks, &broken.original, Some(&traceback))).await;
+            children.extend(sent.map(|sent| (id.clone(), sent)));
             ids.push(id);
         }
         let result = to_value(&broken.original);
         if let Some(id) = body.option_text("task_id") {
             worker.store(&failure_of(body, id, &result, Some(&traceback))).await;
         }
-        let failed =
-            Failed { exception: &broken.original, traceback: Some(&traceback), store: true, called: part.called };
+        let failed = Failed {
+            exception: &broken.original,
+            traceback: Some(&traceback),
+            store: true,
+            called: part.called,
+            children: &children,
+        };
         Box::pin(fail_elements(worker, members, &failed)).await;
         Box::pin(fail_elements(worker, body.option_signatures("chain"), &failed)).await;
         worker.state.revoke(ids);
@@ -270,10 +284,17 @@ async fn fail_body(worker: &Arc<Worker>, body: &Signature, part: &Reported<'_>, 
     // Python's client gives the errbacks of a chord to the chords in its header as well.
     let mut errbacks = body.option_signatures("link_error");
     errbacks.retain(|errback| !part.called.contains(errback));
-    Box::pin(call_errbacks(worker, &failed, &errbacks, &exception, Some(&traceback))).await;
+    let sent = Box::pin(call_errbacks(worker, &failed, &errbacks, &exception, Some(&traceback))).await;
+    let children = sent.map(|sent| (id.clone(), sent)).into_iter().collect();
     errbacks.extend(part.called.iter().cloned());
     let mut waiting = vec![body.clone().set("task_id", id)];
     waiting.extend(body.option_signatures("chain"));
-    let failed = Failed { exception: &exception, traceback: Some(&traceback), store: true, called: &errbacks };
+    let failed = Failed {
+        exception: &exception,
+        traceback: Some(&traceback),
+        store: true,
+        called: &errbacks,
+        children: &children,
+    };
     Box::pin(fail_elements(worker, waiting, &failed)).await;
 }
