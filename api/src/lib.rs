@@ -37,6 +37,8 @@ mod etag;
 mod event_types;
 mod failures;
 mod filter;
+#[cfg(test)]
+mod fuzz;
 mod json;
 pub mod keys;
 mod language;

@@ -89,7 +89,7 @@ impl Workers {
     }
 }
 
-fn view(active: Option<&Value>, queues: Option<&Value>, name: String, stats: &Value) -> WorkerView {
+pub(crate) fn view(active: Option<&Value>, queues: Option<&Value>, name: String, stats: &Value) -> WorkerView {
     let list = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
     let queue = |queue: Value| queue["name"].as_str().map(str::to_owned);
     WorkerView {

@@ -56,6 +56,13 @@ pub struct Ran {
     pub task_id: Option<String>,
 }
 
+impl Ran {
+    /// One run more.
+    pub(crate) fn again(&self, last_run_at: DateTime<Utc>, task_id: String) -> Self {
+        Self { last_run_at, total_run_count: self.total_run_count.saturating_add(1), task_id: Some(task_id) }
+    }
+}
+
 impl Entry {
     /// A task without arguments and options.
     pub fn new(name: impl Into<String>, schedule: Schedule, task: impl Into<String>) -> Self {

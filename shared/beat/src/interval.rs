@@ -79,8 +79,8 @@ impl Interval {
         }
         // Clocks that are put back by less than the unit can round to before the start.
         let unit = if self.every >= TimeDelta::hours(1) { TimeDelta::hours(1) } else { TimeDelta::minutes(1) };
-        found.extend(self.occurrences(time_zone::wall(end, zone) + unit, zone));
-        found.extend(self.occurrences(wall + self.every, zone));
+        let later = [time_zone::wall(end, zone).checked_add_signed(unit), wall.checked_add_signed(self.every)];
+        found.extend(later.into_iter().flatten().flat_map(|wall| self.occurrences(wall, zone)));
         latest(&found, |time| time > after && time <= end)
             .or_else(|| earliest(&found, |time| time > after))
             .or(Some(end))

@@ -16,6 +16,8 @@ pub mod cli;
 mod config;
 mod crontab;
 mod entry;
+#[cfg(test)]
+mod fuzz;
 mod interval;
 mod message;
 pub mod options;

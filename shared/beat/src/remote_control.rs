@@ -111,7 +111,7 @@ impl Mailbox {
             node: self.node.clone(),
             body: json!({"ok": "pong"}),
             ticket: request.ticket,
-            clock: request.clock + 1,
+            clock: request.clock.saturating_add(1),
             serializer: request.serializer,
         };
         self.client.broker().publish_direct(&pidbox::reply(reply, to, Uuid::new_v4().to_string())).await?;

@@ -70,10 +70,7 @@ impl<'a> Scheduler<'a> {
         let states = self.store.remember(token, &first_states).await.map_err(away)?.ok_or(Halt::Lost)?;
         let mut before = std::mem::take(&mut self.planned);
         for ((entry, text), (_, first)) in loaded.entries.iter().zip(states).zip(&first_states) {
-            let ran: Ran = match serde_json::from_str(&text).or_else(|_| serde_json::from_str(first)) {
-                Ok(ran) => ran,
-                Err(_) => continue,
-            };
+            let Some(ran) = ran_of(&text).or_else(|| ran_of(first)) else { continue };
             if ran.last_run_at > now + AHEAD {
                 warn!(
                     "beat: {} last ran at {}, which is in the future: are the clocks right?",
@@ -144,11 +141,7 @@ impl<'a> Scheduler<'a> {
                 return Ok(());
             }
         };
-        let ran = Ran {
-            last_run_at: entry.schedule.ran(last, since, now),
-            total_run_count: planned.ran.total_run_count + 1,
-            task_id: Some(message.id.clone()),
-        };
+        let ran = planned.ran.again(entry.schedule.ran(last, since, now), message.id.clone());
         let after = text_of(&ran);
         let sending =
             Sending { key: &entry.key, before: &planned.text, after: &after, message: &message, queue: &queue };
@@ -175,7 +168,12 @@ impl<'a> Scheduler<'a> {
     }
 }
 
-fn text_of(ran: &Ran) -> String {
+/// What [`text_of`] wrote.
+pub(crate) fn ran_of(text: &str) -> Option<Ran> {
+    serde_json::from_str(text).ok()
+}
+
+pub(crate) fn text_of(ran: &Ran) -> String {
     serde_json::to_string(ran).unwrap_or_default()
 }
 

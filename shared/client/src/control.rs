@@ -90,13 +90,7 @@ impl Client {
                 pause = (pause * 2).min(Duration::from_millis(25));
                 continue;
             };
-            let Ok(envelope) = Envelope::parse(&text) else { continue };
-            if envelope.headers.get("ticket").and_then(Value::as_str) != request.ticket.as_deref() {
-                continue;
-            }
-            if let Ok(Value::Object(body)) = petiole_protocol::serializer::from_json(&envelope.body) {
-                replies.extend(body);
-            }
+            replies.extend(reply_of(&text, request.ticket.as_deref()).into_iter().flatten());
         }
         Ok(replies)
     }
@@ -104,4 +98,16 @@ impl Client {
 
 fn request(method: &str, arguments: Map, destination: Option<&[String]>) -> Request {
     Request { destination: destination.unwrap_or_default().to_vec(), ..Request::new(method, arguments) }
+}
+
+/// Who answered what, by node name, if it is an answer to this request.
+pub(crate) fn reply_of(text: &[u8], ticket: Option<&str>) -> Option<Map> {
+    let envelope = Envelope::parse(text).ok()?;
+    if envelope.headers.get("ticket").and_then(Value::as_str) != ticket {
+        return None;
+    }
+    match petiole_protocol::serializer::from_json(&envelope.body) {
+        Ok(Value::Object(body)) => Some(body),
+        _ => None,
+    }
 }

@@ -31,18 +31,22 @@ impl TaskEvents {
     /// The next events: one, or a batch of one worker. None when the connection broke. What cannot be read is left out.
     pub async fn next(&mut self) -> Option<Vec<Map>> {
         let message = self.channel.on_message().next().await?;
-        let body = Envelope::parse(message.get_payload_bytes())
-            .ok()
-            .and_then(|envelope| petiole_protocol::serializer::from_json(&envelope.body).ok());
-        let events = match body {
-            Some(Value::Array(events)) => events,
-            Some(event) => vec![event],
-            None => vec![],
-        };
-        let maps = events.into_iter().filter_map(|event| match event {
-            Value::Object(map) => Some(map),
-            _ => None,
-        });
-        Some(maps.collect())
+        Some(events_of(message.get_payload_bytes()))
     }
+}
+
+/// The events of a message: one, or a batch.
+pub(crate) fn events_of(text: &[u8]) -> Vec<Map> {
+    let body =
+        Envelope::parse(text).ok().and_then(|envelope| petiole_protocol::serializer::from_json(&envelope.body).ok());
+    let events = match body {
+        Some(Value::Array(events)) => events,
+        Some(event) => vec![event],
+        None => vec![],
+    };
+    let maps = events.into_iter().filter_map(|event| match event {
+        Value::Object(map) => Some(map),
+        _ => None,
+    });
+    maps.collect()
 }

@@ -24,6 +24,8 @@ pub mod dead_letters;
 mod error;
 pub mod events;
 pub mod follow;
+#[cfg(test)]
+mod fuzz;
 pub mod limits;
 mod node_name;
 pub mod queues;

@@ -9,7 +9,7 @@ pub(crate) struct Clock(AtomicU64);
 impl Clock {
     /// The next number.
     pub(crate) fn forward(&self) -> u64 {
-        self.0.fetch_add(1, Ordering::Relaxed) + 1
+        self.adjust(0)
     }
 
     /// Takes note of another's number.
@@ -41,5 +41,12 @@ mod tests {
         assert_eq!(clock.adjust(10), 11);
         assert_eq!(clock.adjust(3), 12);
         assert_eq!(clock.value(), 12);
+        assert_eq!(clock.forward(), 13);
+    }
+
+    #[test]
+    fn a_liar_s_number_is_not_the_end_of_it() {
+        let clock = Clock::default();
+        assert_eq!((clock.adjust(u64::MAX), clock.forward()), (u64::MAX, u64::MAX));
     }
 }

@@ -1,11 +1,16 @@
 //! Clocks on the wall: from an instant to what they show, and back (celery.utils.time: make_aware, localize).
 
-use chrono::{DateTime, MappedLocalTime, NaiveDateTime, Offset, TimeDelta, TimeZone, Utc};
+use chrono::{DateTime, FixedOffset, MappedLocalTime, NaiveDateTime, Offset, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 
-/// What a clock in `zone` shows.
+/// What a clock in `zone` shows. At the end of all time, where there is no such time, what one in UTC does.
 pub fn wall(instant: DateTime<Utc>, zone: Tz) -> NaiveDateTime {
-    instant.with_timezone(&zone).naive_local()
+    let utc = instant.naive_utc();
+    utc.checked_add_offset(zone.offset_from_utc_datetime(&utc).fix()).unwrap_or(utc)
+}
+
+fn instant(wall: NaiveDateTime, offset: FixedOffset) -> DateTime<Utc> {
+    wall.checked_sub_offset(offset).unwrap_or(wall).and_utc()
 }
 
 /// The instants at which a clock shows this: twice the same, unless the hour is repeated. A time that is skipped is read by the
@@ -16,11 +21,11 @@ pub fn instants(wall: NaiveDateTime, zone: Tz) -> (DateTime<Utc>, DateTime<Utc>)
     loop {
         match zone.offset_from_local_datetime(&before) {
             MappedLocalTime::Single(offset) => {
-                let instant = (wall - offset.fix()).and_utc();
+                let instant = instant(wall, offset.fix());
                 return (instant, instant);
             }
             MappedLocalTime::Ambiguous(one, other) => {
-                let (one, other) = ((wall - one.fix()).and_utc(), (wall - other.fix()).and_utc());
+                let (one, other) = (instant(wall, one.fix()), instant(wall, other.fix()));
                 let (first, second) = (one.min(other), one.max(other));
                 // Between a repeated hour and a skip: what holds at the skip is the later offset.
                 return if before == wall { (first, second) } else { (second, second) };
@@ -50,6 +55,9 @@ mod tests {
         assert_eq!(both("2024-03-31T01:59:00", berlin), pair("31 00:59", "31 00:59"));
         assert_eq!(both("2024-03-31T02:30:00", berlin), pair("31 01:30", "31 01:30"));
         assert_eq!(both("2024-10-27T02:30:00", berlin), pair("27 00:30", "27 01:30"));
+        // the end of all time, which no clock east of Greenwich can show
+        assert_eq!(wall(DateTime::<Utc>::MAX_UTC, berlin), DateTime::<Utc>::MAX_UTC.naive_utc());
+        assert_eq!(instants(NaiveDateTime::MAX, Tz::America__New_York).0, DateTime::<Utc>::MAX_UTC);
         // a whole day that never was
         assert_eq!(both("2011-12-30T12:00:00", Tz::Pacific__Apia), pair("30 22:00", "30 22:00"));
     }

@@ -146,7 +146,7 @@ impl Backend {
     }
 }
 
-fn parse(text: &[u8], task_id: &str) -> Result<TaskMeta, RedisError> {
+pub(crate) fn parse(text: &[u8], task_id: &str) -> Result<TaskMeta, RedisError> {
     let bad = |what: &dyn std::fmt::Display| RedisError::Data(format!("result of task {task_id}: {what}"));
     let mut meta = TaskMeta::decode(text).map_err(|e| bad(&e))?;
     if meta.task_id.is_empty() {

@@ -113,20 +113,8 @@ impl Backend {
     pub async fn chord_parts(&self, group_id: &str) -> Result<Vec<StoredPart>, RedisError> {
         let [j, ..] = self.chord_keys(group_id);
         let texts: Vec<Vec<u8>> = self.connection().zrange(j, 0, -1).await?;
-        let part = |text: &Vec<u8>| match decode_result(text) {
-            Ok(Value::Array(mut items)) if items.len() == 4 => Some(StoredPart {
-                result: items.pop()?,
-                state: items.pop()?.as_str()?.to_owned(),
-                task_id: items.pop()?.as_str()?.to_owned(),
-            }),
-            _ => None,
-        };
-        texts
-            .iter()
-            .map(|text| {
-                part(text).ok_or_else(|| RedisError::Data(format!("a part of chord {group_id} cannot be read")))
-            })
-            .collect()
+        let unreadable = || RedisError::Data(format!("a part of chord {group_id} cannot be read"));
+        texts.iter().map(|text| stored_part(text).ok_or_else(unreadable)).collect()
     }
 
     /// Keeps the right to send the body while it is being joined and sent. False: another has it now.
@@ -153,4 +141,17 @@ impl Backend {
         let [_, _, s, ..] = self.chord_keys(&claim.group_id);
         Ok(self.connection().del(s).await?)
     }
+}
+
+/// A part as [`Backend::chord_part`] or a Python worker wrote it.
+pub(crate) fn stored_part(text: &[u8]) -> Option<StoredPart> {
+    let Ok(Value::Array(mut items)) = decode_result(text) else { return None };
+    if items.len() != 4 {
+        return None;
+    }
+    Some(StoredPart {
+        result: items.pop()?,
+        state: items.pop()?.as_str()?.to_owned(),
+        task_id: items.pop()?.as_str()?.to_owned(),
+    })
 }

@@ -129,7 +129,7 @@ impl Broker {
 }
 
 /// A message with a tag of its own and no past, and its priority. What is no envelope stays as it is.
-fn anew(text: &str) -> (String, i64) {
+pub(crate) fn anew(text: &str) -> (String, i64) {
     let Ok(Value::Object(mut envelope)) = from_json(text.as_bytes()) else { return (text.to_owned(), 0) };
     let mut priority = 0;
     if let Some(Value::Object(headers)) = envelope.get_mut("headers") {

@@ -34,6 +34,8 @@ pub mod dead;
 mod declare;
 mod error;
 pub mod fanout;
+#[cfg(test)]
+mod fuzz;
 pub mod handover;
 pub mod keys;
 pub mod publish_once;

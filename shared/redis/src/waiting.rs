@@ -167,12 +167,7 @@ impl Broker {
         let mut get = cmd("HMGET");
         get.arg(self.keys().waiting_messages()).arg(tags);
         let entries: Vec<Option<String>> = get.query_async(&mut self.connection()).await?;
-        let read = |entry: String| {
-            let (place, text) = entry.split_once('\n')?;
-            let place: Place = serde_json::from_str(place).ok()?;
-            Some(Waiting { queue: place.queue, node: place.node, text: text.to_owned() })
-        };
-        Ok(entries.into_iter().flatten().filter_map(read).collect())
+        Ok(entries.iter().flatten().filter_map(|entry| waiting_entry(entry)).collect())
     }
 
     /// The workers that say that they live, by their claim names, in the order of these.
@@ -187,4 +182,11 @@ impl Broker {
         owners.sort();
         Ok(owners)
     }
+}
+
+/// A message that waits, as it lies in Redis: its place, a line's end, and the message.
+pub(crate) fn waiting_entry(entry: &str) -> Option<Waiting> {
+    let (place, text) = entry.split_once('\n')?;
+    let place: Place = serde_json::from_str(place).ok()?;
+    Some(Waiting { queue: place.queue, node: place.node, text: text.to_owned() })
 }
