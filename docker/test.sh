@@ -7,14 +7,17 @@ usage() {
   cat <<'HELP'
 usage: docker/test.sh [--fast | --all] [--docker] [--help]
 
-  --fast     without the end-to-end tests, which start the whole stack, and without chaos
-  --all      chaos in full length (tests/chaos): two hundred kills, restarts and deploys, millions of messages; some two hours
+  --fast     without the end-to-end tests, which start the whole stack, and without chaos and Celery's own suite
+  --all      all of it in full length, which takes most of a day: chaos (tests/chaos), two hundred kills, restarts and deploys,
+             millions of messages; Celery's own integration suite (tests/celery_suite), three times with two slots and once with
+             eight; the end-to-end tests of a worker once more with eight slots; ten minutes of damaged bytes for every parser
+             (shared/fuzz; FUZZ_SECONDS says another time)
   --docker   only the tests of the containers (tests/docker): images, Compose, production, development. They need a Docker
              engine and take a good half hour; without --docker they are named as skipped
 
 Runs, with a throw-away PostgreSQL and Redis on free ports: formatting, lints, unit and integration tests, checks of the
 scripts, of licences and advisories (when cargo-deny is installed), of the instructions that the hot paths need (when valgrind
-is there or can be installed), and the end-to-end tests.
+is there or can be installed), a minute of chaos, a minute of Celery's own integration suite, and the end-to-end tests.
 All steps run, also after one that failed; the last lines say how each ended. Exit status 0 only if none failed.
 
 Settings: CARGO_TARGET_DIR (default ${XDG_CACHE_HOME:-$HOME/.cache}/petiole/target), MODEL_DIR.
@@ -139,6 +142,28 @@ end_to_end() {
     -u TEST_DATABASE_URL -u TEST_REDIS_URL PYTHONDONTWRITEBYTECODE=1 "$(venv_folder "$requirements")/bin/python" -m pytest -p no:cacheprovider tests/e2e
 }
 
+# against_worker PROGRAM [SETTING=VALUE…]: the end-to-end tests that need a worker and no API
+against_worker() {
+  local requirements=$CHECKOUT/tests/e2e/requirements.txt program=$1
+  shift
+  make_venv "$requirements" || return 1
+  cargo_clean_environment env PYTHONDONTWRITEBYTECODE=1 E2E_WORKER_CMD="$CARGO_TARGET_DIR/debug/$program" "$@" \
+    "$(venv_folder "$requirements")/bin/python" -m pytest -p no:cacheprovider tests/e2e
+}
+
+# celery_suite ARGUMENTS…: Celery's own integration suite
+celery_suite() {
+  local requirements=$CHECKOUT/tests/celery_suite/requirements.txt
+  make_venv "$requirements" || return 1
+  cargo_clean_environment env REDIS_SERVER="${REDIS_COMMAND[*]@Q}" "$(venv_folder "$requirements")/bin/python" tests/celery_suite \
+    --worker "$CARGO_TARGET_DIR/debug/conformance-worker" "$@"
+}
+
+# fuzz: every parser is fed with damaged bytes for as long
+fuzz() {
+  cargo_clean_environment env FUZZ_SECONDS="${FUZZ_SECONDS:-600}" cargo test --workspace --lib --tests --locked --no-fail-fast fuzz -- --nocapture
+}
+
 # chaos ARGUMENTS…: what production does to workers, API and servers
 chaos() {
   local requirements=$CHECKOUT/tests/e2e/requirements.txt python
@@ -202,14 +227,17 @@ else
 fi
 if [ "$fast" = yes ]; then
   skip chaos "--fast"
+  skip "Celery's own suite" "--fast"
+elif [ "$all" = yes ]; then
+  step "programs for chaos" in_checkout cargo build --workspace --bins --locked
+  step "Celery's own suite" celery_suite -c 2,2,2,8
+  step "end-to-end tests of a worker with eight slots" against_worker worker WORKER_CONCURRENCY=8
+  step "damaged bytes" fuzz
+  step "chaos, in full" chaos_in_full
 else
-  if [ "$all" = yes ]; then
-    step "programs for chaos" in_checkout cargo build --workspace --bins --locked
-    step "chaos, in full" chaos_in_full
-  else
-    step "worker for chaos" in_checkout cargo build --workspace --bin conformance-worker --locked
-    step "chaos, a minute of it (--all: all of it)" chaos --tasks 600 --kills 4 kill deploy cut clocks
-  fi
+  step "worker for chaos" in_checkout cargo build --workspace --bin conformance-worker --locked
+  step "Celery's own suite, a minute of it (--all: all of it)" celery_suite --part short
+  step "chaos, a minute of it (--all: all of it)" chaos --tasks 600 --kills 4 kill deploy cut clocks
 fi
 if [ "$fast" = yes ]; then
   skip "end-to-end tests" "--fast"
