@@ -14,7 +14,7 @@ from stack import HERE, make_stack
 from waiting import PATIENCE, wait_until
 
 # Restarts come last: the other files need the stack as it was started.
-ORDER = ("test_client", "test_canvas", "test_bad_messages", "test_cli", "test_events", "test_flower", "test_serializers",
+ORDER = ("test_client", "test_canvas", "test_bad_messages", "test_cli", "test_operator", "test_events", "test_flower", "test_serializers",
          "test_control", "test_worker_life", "test_parity", "test_mixed_workers", "test_beat", "test_http", "test_workflows", "test_documents",
          "test_answers", "test_traces", "test_page", "test_restart", "test_backup")
 

@@ -235,7 +235,7 @@ class WorkerStack(Stack):
         wait_until(up, "redis-server answers")
         self.spawn("worker", self.command, {**self.worker_env, **(env or {})})
         self.spawn("flower", [sys.executable, "-m", "celery", "flower", "--address=127.0.0.1",
-                              f"--port={self.flower_port}"], {"CELERY_BROKER_URL": self.broker_url})
+                              f"--port={self.flower_port}"], {"CELERY_BROKER_URL": self.broker_url, "FLOWER_UNAUTHENTICATED_API": "true"})
         return f"Flower: {self.flower_url}"
 
     def stop(self):
