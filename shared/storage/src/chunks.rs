@@ -1,7 +1,7 @@
 //! Chunks: the passages of a document and their vectors.
 
 use sea_orm::prelude::PgVector;
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Statement, TransactionTrait, Value};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Statement, Value};
 use uuid::Uuid;
 
 use crate::documents::superseded;
@@ -33,7 +33,7 @@ impl Storage {
     /// revision; [`StorageError::Invalid`] for a vector of the wrong length; [`StorageError::Unavailable`].
     pub async fn replace_chunks(&self, document_id: Uuid, revision: i32, chunks: Vec<NewChunk>) -> Result<()> {
         within(BULK, async {
-            let transaction = self.db.begin().await?;
+            let transaction = self.begin().await?;
             // locks the document: a second delivery of the same task waits for its turn, a delete comes after
             let sql = "UPDATE documents
                 SET chunks = $2, chunks_done = $2, state = 'ready', error = NULL, updated_at = clock_timestamp()

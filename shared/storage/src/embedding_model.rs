@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use sea_orm::{ConnectionTrait, DbBackend, Statement, TransactionTrait};
+use sea_orm::{ConnectionTrait, DbBackend, Statement};
 
 use crate::error::{Result, StorageError};
 use crate::storage::{BULK, OPERATION, Storage, lock, within};
@@ -42,7 +42,7 @@ impl Storage {
             return Ok(());
         }
         within(BULK, async {
-            let transaction = self.db.begin().await?;
+            let transaction = self.begin().await?;
             lock(&transaction).await?;
             // another program may have come first while this one waited
             if let Some(stored) = stored_model(&transaction).await? {

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sea_orm::prelude::Expr;
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, Condition, DeriveActiveEnum, EntityTrait, EnumIter, ExprTrait, QueryFilter,
-    QueryOrder, QuerySelect, TransactionTrait,
+    QueryOrder, QuerySelect,
 };
 use serde_json::Value;
 use uuid::Uuid;
@@ -115,7 +115,7 @@ impl Storage {
         key: Option<(&IdempotencyKey, &Value)>,
     ) -> Result<CreatedEvent> {
         within(OPERATION, async {
-            let transaction = self.db.begin().await?;
+            let transaction = self.begin().await?;
             if let Some((key, answer)) = key
                 && let Some(first) = idempotency::take(&transaction, key, answer).await?
             {

@@ -1,7 +1,7 @@
 //! Files that documents came as, until their text is taken out.
 
 use chrono::Utc;
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Statement, TransactionTrait};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Statement};
 use uuid::Uuid;
 
 use crate::documents::superseded;
@@ -31,7 +31,7 @@ impl Storage {
     /// [`StorageError::Unavailable`].
     pub async fn set_text(&self, id: Uuid, revision: i32, text: &str) -> Result<()> {
         within(BULK, async {
-            let transaction = self.db.begin().await?;
+            let transaction = self.begin().await?;
             let sql = "UPDATE documents SET content = $2, updated_at = $3 WHERE id = $1 AND revision = $4";
             let values = [id.into(), storable(text).into(), Utc::now().into(), revision.into()];
             let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use sea_orm::sqlx::postgres::PgListener;
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, FromQueryResult, Statement, TransactionTrait};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, FromQueryResult, Statement};
 
 use crate::error::Result;
 use crate::events::storable;
@@ -98,7 +98,7 @@ impl Storage {
         Fut: Future<Output = std::result::Result<Vec<(i64, String)>, String>> + Send,
     {
         within(BULK, async {
-            let transaction = self.db.begin().await?;
+            let transaction = self.begin().await?;
             let sql = "SELECT id, queue, priority, task_id, message, attempts FROM outbox
                 WHERE published_at IS NULL ORDER BY attempts, id LIMIT $1 FOR UPDATE SKIP LOCKED";
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sea_orm::prelude::Expr;
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, Condition, DbErr, EntityTrait, ExprTrait, IntoActiveModel, QueryFilter, QueryOrder,
-    QuerySelect, RuntimeErr, TransactionTrait, sqlx,
+    QuerySelect, RuntimeErr, sqlx,
 };
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -241,7 +241,7 @@ impl Storage {
         change: impl FnOnce(NewSchedule) -> std::result::Result<NewSchedule, E>,
     ) -> std::result::Result<Schedule, E> {
         let begun = within(OPERATION, async {
-            let transaction = self.db.begin().await?;
+            let transaction = self.begin().await?;
             let row = schedule::Entity::find_by_id(id).lock_exclusive().one(&transaction).await?;
             Ok((transaction, row.ok_or_else(|| StorageError::not_found("schedule", id))?))
         });
@@ -272,7 +272,7 @@ impl Storage {
     /// [`StorageError::NotFound`], [`StorageError::Unavailable`]; [`StorageError::Changed`] when it is not as `expected`.
     pub async fn delete_schedule(&self, id: Uuid, expected: Option<Expected<'_, Schedule>>) -> Result<()> {
         within(OPERATION, async {
-            let transaction = self.db.begin().await?;
+            let transaction = self.begin().await?;
             let Some(row) = schedule::Entity::find_by_id(id).lock_exclusive().one(&transaction).await? else {
                 return Err(StorageError::not_found("schedule", id));
             };
@@ -291,7 +291,7 @@ impl Storage {
     pub async fn note_schedule_runs(&self, runs: &[ScheduleRun]) -> Result<()> {
         use schedule::Column as C;
         within(OPERATION, async {
-            let transaction = self.db.begin().await?;
+            let transaction = self.begin().await?;
             for run in runs {
                 let count = i64::try_from(run.total_run_count).unwrap_or(i64::MAX);
                 let row = schedule::ActiveModel {

@@ -1,7 +1,7 @@
 //! Search over the passages: by meaning (vectors), by words (full text), and by both.
 
 use sea_orm::prelude::PgVector;
-use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, Statement, TransactionTrait, Value as Parameter};
+use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, Statement, Value as Parameter};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -178,7 +178,7 @@ impl Storage {
             _ => query.top_k,
         };
         within(OPERATION, async {
-            let transaction = self.db.begin().await?;
+            let transaction = self.begin().await?;
             // for this transaction only: look at enough of the graph, and go on where a filter leaves too few
             let settings = "SELECT set_config('hnsw.ef_search', $1, true),
                 set_config('hnsw.iterative_scan', 'strict_order', true)";

@@ -2,18 +2,22 @@
 
 use std::collections::HashSet;
 use std::future::Future;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbErr, TransactionTrait,
+    ConnAcquireErr, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbErr,
+    TransactionTrait,
 };
 use sea_orm_migration::MigratorTrait;
 
 use crate::error::{Result, StorageError};
 use crate::migration::Migrator;
 
-/// How long one operation may wait for a connection of the pool.
+/// How long one operation may wait for a connection of the pool while the server gives no sign of life.
 const ACQUIRE: Duration = Duration::from_secs(4);
+/// A server that has begun a transaction for anybody so short a time ago is busy, not away.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(8);
 /// How long one ordinary operation may take, the wait for a connection included.
 pub(crate) const OPERATION: Duration = Duration::from_secs(15);
 /// How long an operation that moves much data may take.
@@ -36,6 +40,8 @@ pub struct PoolUse {
 #[derive(Clone, Debug)]
 pub struct Storage {
     pub(crate) db: DatabaseConnection,
+    /// When a transaction was last begun, by any clone.
+    last_begun: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Storage {
@@ -61,7 +67,27 @@ impl Storage {
             .map_err(|_| {
                 StorageError::invalid("DATABASE_URL", "not a URL of the form postgres://user:password@host/name")
             })?;
-        Ok(Self { db })
+        Ok(Self { db, last_begun: Arc::default() })
+    }
+
+    /// Begins a transaction. Where all connections are at work, it waits for its turn as long as the whole operation may
+    /// take: only a server that begins no transaction for anybody is away.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`].
+    pub(crate) async fn begin(&self) -> Result<DatabaseTransaction> {
+        let last_begun = || self.last_begun.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match self.db.begin().await {
+                Err(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))
+                    if last_begun().is_some_and(|last| last.elapsed() < SIGN_OF_LIFE) => {}
+                begun => {
+                    let begun = begun?;
+                    *last_begun() = Some(Instant::now());
+                    return Ok(begun);
+                }
+            }
+        }
     }
 
     /// Brings the schema up to date, in one transaction under an advisory lock. A schema that is newer is left as it is.
@@ -70,7 +96,7 @@ impl Storage {
     /// [`StorageError::Unavailable`], or [`StorageError::Database`] when the role may not do what is needed.
     pub async fn migrate(&self) -> Result<()> {
         within(BULK, async {
-            let transaction = self.db.begin().await?;
+            let transaction = self.begin().await?;
             lock(&transaction).await?;
             if !has_all_steps(&transaction).await? {
                 Migrator::up(&transaction, None).await?;

@@ -2,7 +2,7 @@
 
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, QueryFilter,
-    QueryOrder, QuerySelect, Statement, TransactionTrait,
+    QueryOrder, QuerySelect, Statement,
 };
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -79,7 +79,7 @@ impl Storage {
     ) -> Result<CreatedDocument> {
         // a file may be large
         within(BULK, async {
-            let transaction = self.db.begin().await?;
+            let transaction = self.begin().await?;
             if let Some((key, answer)) = key
                 && let Some(first) = replayed(&transaction, key, answer).await?
             {
@@ -116,7 +116,7 @@ impl Storage {
         message: Option<NewOutboxMessage>,
     ) -> Result<Document> {
         within(OPERATION, async {
-            let transaction = self.db.begin().await?;
+            let transaction = self.begin().await?;
             // the event's row is the lock between two deliveries of one task
             let sql = "SELECT id FROM events WHERE id = $1 FOR UPDATE";
             let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, [event_id.into()]);

@@ -1,7 +1,7 @@
 //! Documents looked at, listed, deleted.
 
 use sea_orm::prelude::Expr;
-use sea_orm::{ColumnTrait, Condition, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect, TransactionTrait};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect};
 use uuid::Uuid;
 
 use super::{Document, DocumentState, LIGHT};
@@ -108,7 +108,7 @@ impl Storage {
     /// [`StorageError::NotFound`], [`StorageError::Unavailable`]; [`StorageError::Changed`] when it is not as `expected`.
     pub async fn delete_document(&self, id: Uuid, expected: Option<Expected<'_, Document>>) -> Result<()> {
         within(OPERATION, async {
-            let transaction = self.db.begin().await?;
+            let transaction = self.begin().await?;
             let query = document::Entity::find_by_id(id).select_only().columns(LIGHT).lock_exclusive();
             let Some(row) = query.into_model::<Document>().one(&transaction).await? else {
                 return Err(StorageError::not_found("document", id));

@@ -3,7 +3,6 @@
 use chrono::Utc;
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QuerySelect, Statement,
-    TransactionTrait,
 };
 use serde_json::Value;
 
@@ -41,7 +40,7 @@ impl Storage {
         expected: Option<Expected<'_, Document>>,
     ) -> Result<Replaced> {
         within(BULK, async {
-            let transaction = self.db.begin().await?;
+            let transaction = self.begin().await?;
             check_language(&transaction, &new.language).await?;
             let hash = content_hash(&new);
             let query = document::Entity::find_by_id(new.id).select_only().columns(LIGHT).lock_exclusive();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use petiole_storage::{Storage, StorageError};
 use uuid::Uuid;
 
-use crate::database::ready;
+use crate::database::{message, new_event, ready};
 
 #[tokio::test]
 async fn away_at_the_start_is_unavailable_not_fatal() {
@@ -45,4 +45,27 @@ async fn broken_connections_are_replaced() {
         .await
         .unwrap();
     database.storage.ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_is_busy_is_not_away() {
+    let database = ready().await;
+    let storage = Storage::connect(&database.url, 1).await.unwrap();
+    storage.create_event(new_event(), message("m"), None).await.unwrap();
+    // longer than a server may take to give a connection
+    let holds = tokio::spawn({
+        let storage = storage.clone();
+        async move {
+            let publish = async |_| {
+                tokio::time::sleep(Duration::from_secs(6)).await;
+                Ok(vec![])
+            };
+            storage.relay(10, publish).await.unwrap()
+        }
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let begun = Instant::now();
+    storage.create_event(new_event(), message("m"), None).await.unwrap();
+    assert!(begun.elapsed() > Duration::from_secs(4), "it had to wait");
+    assert_eq!(holds.await.unwrap().published, 1);
 }
