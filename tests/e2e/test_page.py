@@ -12,6 +12,8 @@ pytestmark = pytest.mark.needs_api
 
 @pytest.fixture(scope="module")
 def page(stack):
+    if not stack.has_api:
+        pytest.skip("there is no API here")
     program = browser.find()
     if not program:
         pytest.skip("there is no Chromium here")

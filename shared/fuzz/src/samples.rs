@@ -74,9 +74,7 @@ fn collect(value: &Value, kind: Kind, found: &mut Vec<Vec<u8>>) {
             _ => {}
         },
         Value::Object(map) if map.contains_key("status") => {
-            if kind == Kind::Result {
-                found.push(value.to_string().into_bytes());
-            }
+            found.extend((kind == Kind::Result).then(|| value.to_string().into_bytes()));
         }
         Value::Object(map) => map.values().for_each(|value| collect(value, kind, found)),
         Value::Array(items) => items.iter().for_each(|value| collect(value, kind, found)),
