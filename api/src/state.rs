@@ -7,7 +7,7 @@ use anyhow::Context;
 use petiole_ai::{Embedder, Reranker, embedder_from, reranker_from};
 use petiole_beat::Tz;
 use petiole_client::queues::Queues;
-use petiole_client::{Client, ClientConfig};
+use petiole_client::{Client, ClientConfig, Routes};
 use petiole_settings::{Reader, Settings};
 use petiole_storage::Storage;
 use secrecy::ExposeSecret;
@@ -76,7 +76,10 @@ impl State {
     /// A URL or a task pattern that cannot be used.
     pub async fn new(settings: &Settings) -> anyhow::Result<Self> {
         let storage = Storage::connect(settings.database_url.expose_secret(), settings.database_pool_size).await?;
-        let config = ClientConfig::new(settings.broker_url.expose_secret(), settings.result_backend.expose_secret());
+        let mut reader = Reader::from_env();
+        let mut config =
+            ClientConfig::new(settings.broker_url.expose_secret(), settings.result_backend.expose_secret());
+        config.routes = Routes::read(&mut reader);
         let client = Client::new(config).context("BROKER_URL or RESULT_BACKEND cannot be used")?;
         let embedder = embedder_from(&settings.ai).map_err(|error| error.to_string());
         if let Err(error) = &embedder {
@@ -89,7 +92,6 @@ impl State {
         if let (Ok(_), Err(error)) = (&embedder, &reranker) {
             tracing::warn!(error, "re-ranking will not work");
         }
-        let mut reader = Reader::from_env();
         let time_zone = petiole_settings::time_zone(&mut reader);
         reader.finish()?;
         Ok(Self {

@@ -168,3 +168,14 @@ def test_the_priority_of_what_a_task_sends(stack, client, logs, queue, inherit):
         expected = {0: 0, 3: 1, 6: 1} if inherit == "1" else {0: 1, 3: 1, 6: 0}
         wait_until(lambda: found() == expected, lambda: f"{found()} are {expected}", SOON)
     client.broker.delete(*lists.values())
+
+
+def test_a_task_goes_where_its_name_is_routed_to(stack, client, logs, queue):
+    """The steps of a Python project's chain go where that project's own workers would send them."""
+    routes = json.dumps({"demo.e*": {"queue": queue, "priority": 3}})
+    with rust_worker(stack, client, logs, TASK_ROUTES=routes) as (own, _, _):
+        chain(client.sig("demo.add", 1, 2, queue=own), client.sig("demo.echo"))()
+        wait_until(lambda: client.broker.llen(f"{queue}\x06\x163") == 1, "the second step is on the queue of its route")
+        named = chain(client.sig("demo.add", 1, 2, queue=own), client.sig("demo.echo", queue=own))()
+        assert named.get(timeout=SOON) == 3, "what the call says comes first"
+    client.broker.delete(f"{queue}\x06\x163")

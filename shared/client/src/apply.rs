@@ -24,7 +24,7 @@ impl Client {
             root_id: None,
             parent_id: None,
             priority: None,
-            defaults: &|_| None,
+            defaults: &|task| self.declared(task),
         };
         let mut plan = planner.plan(signature, &[], Map::new())?;
         if let Some(group) = plan.handle.group() {
@@ -83,7 +83,7 @@ impl Client {
                 if tasks.contains_key(id) {
                     return Ok(());
                 }
-                let queue = signature.option_text("queue").unwrap_or(&self.default_queue).to_owned();
+                let queue = signature.option_text("queue").unwrap_or(self.queue_of(&signature.task)).to_owned();
                 tasks.insert(id.to_owned(), SentTask { name: signature.task.clone(), queue });
                 signature.option_signatures("chain").iter().try_for_each(|later| self.list(later, tasks))
             }

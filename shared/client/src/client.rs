@@ -1,5 +1,6 @@
 //! Sending tasks, reading and awaiting results (celery.app.base, celery.result).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
@@ -16,9 +17,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::canvas::{Plan, Step};
+use crate::canvas::{Plan, SendDefaults, Step};
 use crate::carried;
 use crate::error::ClientError;
+use crate::routes::Routes;
 use crate::send::TaskSend;
 
 /// How long a sent task is remembered: as long as a result (`result_expires`).
@@ -33,6 +35,8 @@ pub struct ClientConfig {
     pub result_backend: String,
     /// The queue of tasks that name none (`task_default_queue`).
     pub default_queue: String,
+    /// Which queue a task goes to by its name (`task_routes`).
+    pub routes: Routes,
     /// How long results are kept (`result_expires`).
     pub result_expires: Duration,
     /// How long the counts of chords are kept (`result_chord_expires`).
@@ -56,6 +60,7 @@ impl ClientConfig {
             broker_url: broker_url.into(),
             result_backend: result_backend.into(),
             default_queue: "celery".into(),
+            routes: Routes::default(),
             result_expires: Duration::from_secs(86_400),
             chord_expires: Duration::from_secs(86_400),
             global_keyprefix: String::new(),
@@ -74,6 +79,7 @@ pub struct Client {
     pub(crate) backend: Backend,
     pub(crate) connector: Connector,
     pub(crate) default_queue: String,
+    routes: Arc<Routes>,
     result_expires: Duration,
     chord_expires: Duration,
     serializer: Serializer,
@@ -117,6 +123,7 @@ impl Client {
             backend: Backend::new(&Connector::new(&config.result_backend)?)?.with_format(config.result_format),
             connector,
             default_queue: config.default_queue,
+            routes: Arc::new(config.routes),
             result_expires: config.result_expires,
             chord_expires: config.chord_expires,
             serializer: config.serializer,
@@ -135,12 +142,30 @@ impl Client {
         &self.backend
     }
 
+    /// The queue of a task that names none.
+    pub(crate) fn queue_of(&self, task: &str) -> &str {
+        self.routes.queue(task).unwrap_or(&self.default_queue)
+    }
+
+    /// What routes say of a task that is sent.
+    pub(crate) fn declared(&self, task: &str) -> Option<SendDefaults> {
+        let route = self.routes.of(task)?;
+        Some(SendDefaults {
+            queue: route.queue.clone(),
+            priority: route.priority.map(i64::from),
+            ..SendDefaults::default()
+        })
+    }
+
     /// Makes the message of a call and sends nothing.
     ///
     /// # Errors
     /// [`ClientError::Invalid`] with the argument's name.
     pub fn prepare(&self, task: TaskSend) -> Result<Prepared, ClientError> {
-        let queue = task.queue.clone().unwrap_or_else(|| self.default_queue.clone());
+        let mut task = task;
+        let route = self.routes.of(&task.name);
+        task.priority = task.priority.or(route.and_then(|route| route.priority));
+        let queue = task.queue.clone().unwrap_or_else(|| self.queue_of(&task.name).to_owned());
         let mut message = task.message(&queue, Utc::now())?;
         carried::load(&mut message);
         Ok(Prepared {

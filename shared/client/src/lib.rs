@@ -29,6 +29,7 @@ mod fuzz;
 pub mod limits;
 mod node_name;
 pub mod queues;
+mod routes;
 pub mod send;
 mod sent_event;
 
@@ -44,4 +45,5 @@ pub use petiole_protocol::compression::Compression;
 pub use petiole_protocol::serializer::{ResultFormat, Serializer};
 pub use petiole_protocol::{Map, Signature, State, TaskException, TaskMeta};
 pub use petiole_redis::publish_once::{Once, PublishedOnce};
+pub use routes::{Route, Routes};
 pub use send::{Expires, TaskSend};

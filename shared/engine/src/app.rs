@@ -234,6 +234,7 @@ impl App {
         let connector = Connector::new(broker_url)?.with_prefix(&config.global_keyprefix);
         let mut client_config = ClientConfig::new(broker_url, result_backend);
         client_config.default_queue.clone_from(&config.default_queue);
+        client_config.routes.clone_from(&config.routes);
         client_config.result_expires = config.result_expires;
         client_config.chord_expires = config.chord_expires;
         client_config.global_keyprefix.clone_from(&config.global_keyprefix);

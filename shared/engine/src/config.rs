@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono_tz::Tz;
+use petiole_client::Routes;
 use petiole_protocol::compression::Compression;
 use petiole_protocol::serializer::{ACCEPTABLE, ResultFormat, Serializer};
 use petiole_settings::Reader;
@@ -16,6 +17,8 @@ pub struct WorkerConfig {
     pub name: Option<String>,
     /// `WORKER_QUEUES`, `-Q`: the queues to consume; empty: the default queue.
     pub queues: Vec<String>,
+    /// `TASK_ROUTES`: which queue a task goes to by its name.
+    pub routes: Routes,
     /// `TASK_DEFAULT_QUEUE`.
     pub default_queue: String,
     /// `WORKER_CONCURRENCY`, `-c`: how many tasks run at once; 0: as many as there are cores.
@@ -147,6 +150,7 @@ impl WorkerConfig {
         Self {
             name: with!(text, "WORKER_NAME").map(|(_, name)| name),
             queues: with!(list, "WORKER_QUEUES").unwrap_or_default(),
+            routes: Routes::read(reader),
             default_queue: with!(text, "TASK_DEFAULT_QUEUE").map_or_else(|| "celery".into(), |(_, queue)| queue),
             concurrency: with!(number, "WORKER_CONCURRENCY", 0, 0..=100_000),
             autoscale,

@@ -209,10 +209,18 @@ impl Worker {
     /// Plans what a task sends.
     pub(crate) fn planning<T>(&self, parent: &Parent<'_>, plan: impl FnOnce(Planner<'_>) -> T) -> T {
         let defaults = |name: &str| {
-            let options = self.tasks.get(name)?.options();
+            let route = self.config.routes.of(name).cloned().unwrap_or_default();
+            let Some(task) = self.tasks.get(name) else {
+                return Some(SendDefaults {
+                    queue: route.queue,
+                    priority: route.priority.map(i64::from),
+                    ..SendDefaults::default()
+                });
+            };
+            let options = task.options();
             Some(SendDefaults {
-                queue: options.queue,
-                priority: options.priority,
+                queue: options.queue.or(route.queue),
+                priority: options.priority.or(route.priority.map(i64::from)),
                 ignore_result: Some(options.ignore_result.unwrap_or(self.config.ignore_result)),
                 expires: options.expires,
             })

@@ -180,8 +180,8 @@ pub fn reply(reply: Reply, to: &ReplyTo, tag: String) -> Envelope {
     }
 }
 
-/// A shell pattern as Python's fnmatch reads it.
-fn glob_to_regex(pattern: &str) -> String {
+/// A shell pattern as Python's fnmatch reads it, as the inside of a regular expression.
+pub fn glob_to_regex(pattern: &str) -> String {
     let mut out = String::new();
     let mut letters = pattern.chars();
     while let Some(letter) = letters.next() {
