@@ -228,6 +228,13 @@ def test_forget(client):
     assert not client.has_stored(result.id)
 
 
+def test_when_it_was_done(client):
+    result = client.send("demo.add", 1, 2)
+    result.get(timeout=SOON)
+    age = datetime.now(timezone.utc) - result.date_done
+    assert timedelta(seconds=-5) < age < timedelta(seconds=SOON)
+
+
 def test_result_expires_after_a_day(client):
     result = client.send("demo.add", 1, 1)
     get(result)
