@@ -95,7 +95,12 @@ pub(crate) fn view(active: Option<&Value>, queues: Option<&Value>, name: String,
     WorkerView {
         state: "online".into(),
         active: list(active).len() as u64,
-        processed: stats["total"].as_object().into_iter().flatten().filter_map(|(_, count)| count.as_u64()).sum(),
+        processed: stats["total"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter_map(|(_, count)| count.as_u64())
+            .fold(0, u64::saturating_add),
         concurrency: stats["pool"]["max-concurrency"].as_u64().unwrap_or(1),
         queues: list(queues).into_iter().filter_map(queue).collect(),
         prefetch_count: stats["prefetch_count"].as_u64().unwrap_or(0),
@@ -121,6 +126,12 @@ mod tests {
         assert_eq!((worker.active, worker.processed, worker.concurrency), (1, 7, 4));
         assert_eq!(worker.queues, ["celery", "other"]);
         assert_eq!((worker.pid, worker.uptime, worker.prefetch_count), (Some(7), Some(12), 16));
+    }
+
+    #[test]
+    fn no_count_is_too_large() {
+        let stats = json!({"total": {"a": u64::MAX, "b": 1}});
+        assert_eq!(view(None, None, "w@h".into(), &stats).processed, u64::MAX);
     }
 
     #[test]
