@@ -9,7 +9,10 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::server::start_with;
+use crate::server::{start, start_with};
+
+/// How many messages wait to be published.
+pub(crate) const WAITING: &str = "SELECT count(*) FROM outbox WHERE published_at IS NULL";
 
 /// Passes everything on to Redis, but cuts the first `cuts` connections that publish, before the answer comes back.
 async fn cutting_proxy(redis: String, cuts: Arc<AtomicUsize>) -> u16 {
@@ -65,9 +68,8 @@ async fn a_lost_answer_of_redis_does_not_double_a_message() {
     }
     let begun = Instant::now();
     let mut connection = redis::Client::open(url.as_str()).unwrap().get_multiplexed_async_connection().await.unwrap();
-    let waiting = "SELECT count(*) FROM outbox";
     let mut sql = server.database().await;
-    while sea_orm::sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut sql).await.unwrap() > 0 {
+    while sea_orm::sqlx::query_scalar::<_, i64>(WAITING).fetch_one(&mut sql).await.unwrap() > 0 {
         assert!(begun.elapsed() < Duration::from_secs(60), "the outbox is not empty");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -78,4 +80,26 @@ async fn a_lost_answer_of_redis_does_not_double_a_message() {
         let copies = queue.iter().filter(|message| message.contains(&task)).count();
         assert_eq!(copies, 1, "task {task} is in its queue {copies} times");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_redis_loses_is_published_again() {
+    let server = start().await;
+    let body = json!({"type": "document.ingest", "data": {"text": "Note."}});
+    let accepted = server.post("/v1/events", &body).await;
+    let task_id = accepted.json["task_id"].as_str().unwrap();
+    crate::tasks::message_of(&server, "celery", task_id).await;
+    let mut sql = server.database().await;
+    while sea_orm::sqlx::query_scalar::<_, i64>(WAITING).fetch_one(&mut sql).await.unwrap() > 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // The message, its mark and the count go, as with a restart from an older file.
+    let mut redis = crate::tasks::connection(&server).await;
+    let queue: Vec<String> = redis.lrange("celery", 0, -1).await.unwrap();
+    let text = queue.iter().find(|message| message.contains(task_id)).unwrap();
+    let mut pipe = redis::pipe();
+    pipe.atomic().lrem("celery", 1, text).del(format!("petiole:sent:{task_id}")).del("petiole:outbox");
+    pipe.query_async::<()>(&mut redis).await.unwrap();
+    let found = crate::tasks::message_of(&server, "celery", task_id).await;
+    assert_eq!(found["headers"]["task"], "process_incoming_event");
 }
