@@ -85,7 +85,10 @@ fn winner(offers: &[Offer]) -> Option<Offer> {
 /// The command `election`: this worker offers itself.
 pub(crate) fn call(worker: &Worker, id: &str, topic: &Value, action: &Value) {
     worker.elections.change(id, |election| election.called = true);
-    worker.events.emit("worker-elect", json!({"id": id, "topic": topic, "action": action, "cver": 1}));
+    let mut offer = json!({"id": id, "topic": null, "action": null, "cver": 1});
+    // json! cannot take what may hold Python's constants (`NaN`).
+    (offer["topic"], offer["action"]) = (topic.clone(), action.clone());
+    worker.events.emit("worker-elect", offer);
 }
 
 /// An event of a worker, this one included.

@@ -209,9 +209,10 @@ impl TaskMessage {
     fn protocol1(envelope: Envelope, mut map: Map) -> Result<Self, DecodeError> {
         let args = as_list(map.remove("args").unwrap_or(Value::Null))?;
         let kwargs = as_map(map.remove("kwargs").unwrap_or(Value::Null))?;
-        let embed = json!({
-            "callbacks": map.remove("callbacks"), "errbacks": map.remove("errbacks"), "chord": map.remove("chord"),
-        });
+        // json! cannot take what may hold Python's constants (`NaN`).
+        let embed =
+            ["callbacks", "errbacks", "chord"].map(|name| (name.to_owned(), map.remove(name).unwrap_or_default()));
+        let embed = Value::Object(Map::from_iter(embed));
         if let Some(taskset) = map.remove("taskset").filter(|v| !v.is_null()) {
             map.insert("group".into(), taskset);
         }

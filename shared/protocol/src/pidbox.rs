@@ -126,9 +126,11 @@ impl Request {
     pub fn encode(&self, expires: f64, tag: String) -> Envelope {
         let destination = if self.destination.is_empty() { Value::Null } else { json!(self.destination) };
         let mut body = json!({
-            "method": self.method, "arguments": self.arguments, "destination": destination,
+            "method": self.method, "arguments": null, "destination": destination,
             "pattern": self.pattern, "matcher": self.matcher,
         });
+        // json! cannot take what may hold Python's constants (`NaN`).
+        body["arguments"] = Value::Object(self.arguments.clone());
         if let (Some(ticket), Some(to)) = (&self.ticket, &self.reply_to) {
             body["ticket"] = json!(ticket);
             body["reply_to"] = json!({"exchange": to.exchange, "routing_key": to.routing_key});
@@ -203,6 +205,15 @@ pub fn glob_to_regex(pattern: &str) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn arguments_may_hold_python_s_constants() {
+        let body = crate::serializer::from_json(br#"{"method": "m", "arguments": {"x": NaN}}"#).unwrap();
+        let envelope = Envelope::json(&body, Map::new(), Properties::default());
+        let request = Request::decode(&envelope, &["json".to_owned()]).unwrap();
+        let again = String::from_utf8(request.encode(0.0, "t".into()).body).unwrap();
+        assert!(again.contains(r#""arguments":{"x":NaN}"#), "{again}");
+    }
 
     #[test]
     fn patterns_as_fnmatch_reads_them() {

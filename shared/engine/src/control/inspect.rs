@@ -30,7 +30,10 @@ pub(super) async fn scheduled(worker: &Worker) -> Value {
     let scheduled = worker.state.requests(|request| request.phase() == Phase::Scheduled);
     let row = |request: &Request| {
         let eta = request.eta.map(time::format);
-        json!({"eta": eta, "priority": 6, "request": request.info(&worker.node, false)})
+        let mut row = json!({"eta": eta, "priority": 6, "request": null});
+        // json! cannot take what may hold Python's constants (`NaN`), and neither can it below.
+        row["request"] = request.info(&worker.node, false);
+        row
     };
     let elsewhere = crate::timer::shown(worker).await.unwrap_or_else(|error| unseen(&error));
     scheduled.iter().map(|request| row(request)).chain(elsewhere.iter().map(row)).collect()
@@ -55,7 +58,7 @@ pub(super) async fn query_task(worker: &Worker, arguments: &Map) -> Result<Value
             Phase::Reserved => "reserved",
             Phase::Scheduled => "scheduled",
         };
-        (request.id().to_owned(), json!([state, request.info(&worker.node, false)]))
+        (request.id().to_owned(), Value::Array(vec![state.into(), request.info(&worker.node, false)]))
     };
     let elsewhere = crate::timer::shown_of(worker, &ids).await.unwrap_or_else(|error| unseen(&error));
     Ok(Value::Object(elsewhere.iter().map(row).chain(found.iter().map(|request| row(request))).collect()))

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use petiole_client::TaskSend;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::stand::Stand;
 
@@ -66,6 +66,25 @@ async fn etas_beyond_the_limit_wait_on_redis_are_shown_and_run_at_their_time() {
     stand.drained().await;
     assert_eq!(broker.waiting_count().await.unwrap(), 0);
     assert_eq!(stand.inspect("stats", json!({})).await["total"], json!({"t.add": 5}));
+    stand.stop().await;
+}
+
+#[tokio::test]
+async fn a_task_with_a_number_that_only_python_knows_is_shown() {
+    let stand = Stand::new(&[]).await;
+    let nan = petiole_protocol::serializer::from_json(b"[NaN, 1]").unwrap();
+    let id = stand.send("t.add", nan, |task| task.countdown = Some(36_000.0)).await;
+    let mut shown = Value::Null;
+    for _ in 0..50 {
+        shown = stand.inspect("scheduled", json!({})).await;
+        if shown.as_array().is_some_and(|rows| !rows.is_empty()) {
+            break;
+        }
+    }
+    assert_eq!(shown[0]["request"]["args"].to_string(), "[NaN,1]");
+    let found = stand.inspect("query_task", json!({"ids": [id]})).await;
+    assert_eq!(found[&id][0], json!("scheduled"), "{found}");
+    stand.inspect("revoke", json!({"task_id": id})).await;
     stand.stop().await;
 }
 
