@@ -117,6 +117,7 @@ class Worker:
 
     def __init__(self, command, folder, port, slots, more):
         self.name = f"suite-{slots}@{socket.gethostname()}"
+        self.slots = slots
         self.log = Path(folder, f"worker-{slots}.log")
         environment = {**os.environ, **more, "WORKER_NAME": self.name, "WORKER_CONCURRENCY": str(slots),
                        "RESULT_EXTENDED": "1", "WORKER_SEND_TASK_EVENTS": "1", "C_FORCE_ROOT": "1"}
@@ -183,6 +184,7 @@ def pytest(tests, worker, folder, more, options):
     environment = {
         **os.environ, **more, "TEST_BROKER": more["BROKER_URL"], "TEST_BACKEND": more["RESULT_BACKEND"],
         "CELERY_SUITE_NODE": worker.name, "CELERY_SUITE_PART": options.part, "CELERY_SUITE_BOOK": str(book),
+        "CELERY_SUITE_SLOTS": str(worker.slots),
         "CELERY_SUITE_SECONDS": str(options.seconds * PATIENCE)}
     command = [
         sys.executable, "-m", "pytest", "-p", "outside_worker", "-p", "celery.contrib.pytest", "-p", "no:cacheprovider",

@@ -31,6 +31,7 @@ NODE = os.environ["CELERY_SUITE_NODE"]
 PART = os.environ["CELERY_SUITE_PART"]
 BOOK = os.environ["CELERY_SUITE_BOOK"]
 SECONDS = float(os.environ["CELERY_SUITE_SECONDS"])
+SLOTS = int(os.environ["CELERY_SUITE_SLOTS"])
 BUSY_SECONDS = 20
 
 
@@ -104,6 +105,12 @@ def listed(name):
         return tomllib.load(file)
 
 
+def left_out():
+    """What is not run; some of it only with many slots."""
+    reasons = listed("left_out.toml").values()
+    return {name for reason in reasons if SLOTS > reason.get("slots", 0) for name in reason["tests"]}
+
+
 def in_vain(mark):
     """Tests that Celery expects to fail on the backend `rpc` must pass on Redis."""
     return mark.name == "xfail" and "rpc" in mark.kwargs.get("reason", "")
@@ -111,13 +118,13 @@ def in_vain(mark):
 
 def pytest_ignore_collect(collection_path):
     """Files that are left out whole are not even read: some need libraries of other backends."""
-    out = {name for reason in listed("left_out.toml").values() for name in reason["tests"]}
+    out = left_out()
     return True if collection_path.name in out else None
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
-    out = {name for reason in listed("left_out.toml").values() for name in reason["tests"]}
+    out = left_out()
     times = listed("times.toml")
     wanted = set(times["short"]) if PART == "short" else None
     known, kept, dropped = set(), [], []
