@@ -18,7 +18,7 @@ from petiole_client.models import (
 
 T = TypeVar("T")
 client = AuthenticatedClient(
-    base_url=os.environ.get("API_URL", "http://localhost:8080"), token=os.environ.get("API_KEY", "none"),
+    base_url=os.environ.get("API_URL", "http://localhost:8080"), token=os.environ.get("API_KEY") or "none",
 )
 COLLECTION = f"tour-py-{int(time.time() * 1000)}"
 
