@@ -233,14 +233,19 @@ pub(crate) fn times(message: &TaskMessage, zone: Tz) -> Result<Times, String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::builtins::Unregistered;
 
-    fn request() -> Request {
+    /// The request with this number in the order of arrival; all have one delivery tag.
+    pub(crate) fn arrived(sequence: u64) -> Request {
         let delivery = Delivery { tag: "t".into(), queue: "q".into(), ..Delivery::default() };
         let message = TaskMessage::new("a", "1", vec![], petiole_protocol::Map::new());
-        Request::new(message, delivery, Arc::new(Unregistered("a".into())), (None, None), true, 0)
+        Request::new(message, delivery, Arc::new(Unregistered("a".into())), (None, None), true, sequence)
+    }
+
+    fn request() -> Request {
+        arrived(0)
     }
 
     #[test]

@@ -24,7 +24,8 @@ const REVOKED_EXPIRES: f64 = 10_800.0;
 /// The worker's books.
 #[derive(Default)]
 pub(crate) struct State {
-    requests: Locked<HashMap<String, Arc<Request>>>,
+    /// By the order of arrival: a message may come again, or a copy of it, before the one before it is forgotten.
+    requests: Locked<HashMap<u64, Arc<Request>>>,
     totals: Locked<HashMap<String, u64>>,
     revoked: Locked<Revoked>,
     revoked_stamps: Locked<Map>,
@@ -67,18 +68,18 @@ impl State {
         }
         drop(totals);
         self.processed.fetch_add(1, Ordering::Relaxed);
-        lock(&self.requests).insert(request.delivery.tag.clone(), request.clone());
+        lock(&self.requests).insert(request.sequence, request.clone());
     }
 
     /// A request that will not run is this worker's until it is settled.
     pub(crate) fn hold(&self, request: &Arc<Request>) {
         request.enter(Phase::Ended);
-        lock(&self.requests).insert(request.delivery.tag.clone(), request.clone());
+        lock(&self.requests).insert(request.sequence, request.clone());
     }
 
     /// A request is over.
     pub(crate) fn forget(&self, request: &Request) {
-        lock(&self.requests).remove(&request.delivery.tag);
+        lock(&self.requests).remove(&request.sequence);
     }
 
     /// The requests that pass, in the order of arrival.
@@ -186,6 +187,18 @@ pub(crate) fn stamped(stamps: &Map, wanted: &Map) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::tests::arrived;
+
+    #[test]
+    fn a_message_that_came_again_stays_when_the_one_before_it_is_forgotten() {
+        let state = State::default();
+        let (before, again) = (Arc::new(arrived(1)), Arc::new(arrived(2)));
+        state.accept(&before);
+        state.accept(&again);
+        assert_eq!(state.requests(|_| true).len(), 2);
+        state.forget(&before);
+        assert!(matches!(state.requests(|_| true).as_slice(), [left] if Arc::ptr_eq(left, &again)));
+    }
 
     #[test]
     fn the_oldest_revoked_ids_go_first() {

@@ -2,6 +2,7 @@
 //! (`petiole-fuzz`). Nothing of it may panic, stop the queue, or leave anything in it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -102,11 +103,11 @@ impl Stand {
         assert_eq!(PANICS.load(Ordering::SeqCst), 0, "there was a panic {when}");
     }
 
-    /// How many tasks wait in the worker for their time, which damage may have put off for years.
-    async fn scheduled(&self) -> usize {
+    /// The tasks that a command of `inspect` shows.
+    async fn inspect(&self, command: &str) -> Vec<Value> {
         let destination = std::slice::from_ref(&self.node);
-        let replies = self.client.inspect("scheduled", Map::new(), Some(destination), Duration::from_secs(10)).await;
-        replies.unwrap().get(&self.node).and_then(Value::as_array).map_or(0, Vec::len)
+        let replies = self.client.inspect(command, Map::new(), Some(destination), Duration::from_secs(10)).await;
+        replies.unwrap().remove(&self.node).and_then(|rows| rows.as_array().cloned()).unwrap_or_default()
     }
 
     /// Nothing is left of what was sent: not in the queue, and in the worker's hands only what is to run later.
@@ -114,15 +115,32 @@ impl Stand {
         let until = Instant::now() + Duration::from_secs(60);
         loop {
             let waiting: u64 = self.client.queue_lengths(&self.queue).await.unwrap().iter().sum();
-            let unacked: usize = self.connection.hlen(self.client.broker().keys().unacked()).await.unwrap();
-            let later = self.scheduled().await;
-            if waiting == 0 && unacked == later {
+            let unacked: HashMap<Vec<u8>, Vec<u8>> =
+                self.connection.hgetall(self.client.broker().keys().unacked()).await.unwrap();
+            // Damage may have put some off for years.
+            let later = self.inspect("scheduled").await;
+            if waiting == 0 && unacked.len() == later.len() {
                 return;
             }
-            assert!(
-                Instant::now() < until,
-                "left: {waiting} in the queue, {unacked} in hand, of these {later} for later"
-            );
+            if Instant::now() > until {
+                let mut held = vec![];
+                for command in ["scheduled", "reserved", "active"] {
+                    let rows = self.inspect(command).await;
+                    held.push(format!("{command}: {}", rows.len()));
+                }
+                // Of an id with more messages in hand than tasks shown, all messages.
+                let mut shown: HashMap<String, i64> = HashMap::new();
+                later.iter().for_each(|row| *shown.entry(row["request"]["id"].to_string()).or_default() += 1);
+                let id = |entry: &[u8]| {
+                    let entry: Value = serde_json::from_str(&String::from_utf8_lossy(entry)).unwrap_or_default();
+                    entry[0]["headers"]["id"].to_string()
+                };
+                unacked.values().for_each(|entry| *shown.entry(id(entry)).or_default() -= 1);
+                for (tag, entry) in unacked.iter().filter(|(_, entry)| shown[&id(entry)] < 0).take(20) {
+                    eprintln!("in hand: {} {}", String::from_utf8_lossy(tag), String::from_utf8_lossy(entry));
+                }
+                panic!("left: {waiting} in the queue, {} in hand; {}", unacked.len(), held.join(", "));
+            }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
