@@ -16,13 +16,13 @@ const KEPT: u64 = 60;
 /// any: the script then has to follow in the same transaction.
 pub(crate) fn go_ahead(keys: &Keys, settlements: &[Settlement], pipe: &mut Pipeline) -> bool {
     let before = pipe.cmd_iter().count();
-    for write in settlements.iter().flat_map(|settlement| &settlement.writes) {
+    for (place, write) in settlements.iter().flat_map(|settlement| &settlement.writes).enumerate() {
         let ahead = match write {
             Write::Push(push) if push.goes_ahead() => {
                 cmd("HSET").arg(keys.unacked()).arg(&push.tag).arg(push.entry()).take()
             }
             Write::Result { key, text, .. } if text.len() >= LONG => {
-                cmd("SET").arg(temporary(key)).arg(text).arg("EX").arg(KEPT).take()
+                cmd("SET").arg(temporary(key, place)).arg(text).arg("EX").arg(KEPT).take()
             }
             _ => continue,
         };
@@ -34,7 +34,7 @@ pub(crate) fn go_ahead(keys: &Keys, settlements: &[Settlement], pipe: &mut Pipel
     pipe.cmd_iter().count() > before
 }
 
-/// Where a long result lies until the script puts it in its place.
-pub(crate) fn temporary(key: &str) -> String {
-    format!("{key}:ahead")
+/// Where a long result lies until the script puts it in its place. `place` counts the writes of a call: one task may have several.
+pub(crate) fn temporary(key: &str, place: usize) -> String {
+    format!("{key}:ahead:{place}")
 }

@@ -148,7 +148,7 @@ impl Write {
         )
     }
 
-    fn encode(&self, call: &mut Cmd) {
+    fn encode(&self, call: &mut Cmd, place: usize) {
         match self {
             Self::Once(key) => call.arg("O").arg(key).arg(ONCE),
             Self::Push(push) => {
@@ -163,7 +163,7 @@ impl Write {
             }
             Self::Delete(key) => call.arg("D").arg(key),
             Self::Result { key, seconds, text } if text.len() >= LONG => {
-                call.arg("G").arg(key).arg(seconds).arg(ahead::temporary(key))
+                call.arg("G").arg(key).arg(seconds).arg(ahead::temporary(key, place))
             }
             Self::Result { key, seconds, text } => call.arg("R").arg(key).arg(seconds).arg(text),
             Self::ChordPart { keys, seen, encoded, score, seconds, claim_seconds, claim, redelivered } => call
@@ -253,10 +253,11 @@ fn call(keys: &Keys, owner: &str, settlements: &[Settlement]) -> Cmd {
     for settlement in settlements {
         call.arg(settlement.tag.as_deref().unwrap_or_default());
     }
+    let mut places = 0..;
     for settlement in settlements {
         call.arg(settlement.writes.len());
-        for write in &settlement.writes {
-            write.encode(&mut call);
+        for (write, place) in settlement.writes.iter().zip(&mut places) {
+            write.encode(&mut call, place);
         }
     }
     call

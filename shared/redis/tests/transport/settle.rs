@@ -155,6 +155,18 @@ async fn a_long_result_is_one_like_any_other() {
     assert_eq!(first(f.backend.get(&id).await.unwrap().unwrap()), ("SUCCESS".into(), json!(2)));
     let ttl: i64 = f.broker.connection().ttl(f.backend.task_key(&id)).await.unwrap();
     assert!((50..=60).contains(&ttl), "{ttl}");
+    // Several of one task in one call: the first SUCCESS stays here, too.
+    let one = self::id();
+    let result_of_one = |state, result| f.long_result(&one, state, result, 50_000);
+    let writes = vec![
+        result_of_one(State::Started, 1),
+        result_of_one(State::Retry, 2),
+        result_of_one(State::Success, 3),
+        result_of_one(State::Failure, 4),
+    ];
+    assert!(matches!(f.settle("", &Settlement::writes(writes)).await, Settled::Done));
+    assert_eq!(first(f.backend.get(&one).await.unwrap().unwrap()), ("SUCCESS".into(), json!(3)));
+    let _: () = f.broker.connection().del(f.backend.task_key(&one)).await.unwrap();
     // Whoever has lost the message stores nothing, and leaves nothing behind.
     let other = uuid::Uuid::new_v4().to_string();
     let lost =
