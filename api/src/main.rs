@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::Parser;
 use petiole_api::command::{Arguments, Command, keys};
 use petiole_api::{app, state::State};
-use petiole_settings::{Settings, telemetry};
+use petiole_settings::{Reader, Settings, telemetry};
 use petiole_storage::Storage;
 use poem::listener::{Listener, TcpListener};
 use secrecy::ExposeSecret;
@@ -50,14 +50,14 @@ fn work() -> anyhow::Result<()> {
 }
 
 async fn migrate(settings: &Settings) -> anyhow::Result<()> {
-    let state = State::new(settings).await?;
+    let state = State::new(settings, Reader::from_env()).await?;
     tokio::time::timeout(MIGRATION, app::prepare(&state)).await.context("PostgreSQL did not answer in time")??;
     Ok(())
 }
 
 async fn run(settings: Settings) -> anyhow::Result<()> {
     let api = &settings.api;
-    let state = State::new(&settings).await?;
+    let state = State::new(&settings, Reader::from_env()).await?;
     let acceptor = TcpListener::bind((api.host.clone(), api.port))
         .into_acceptor()
         .await

@@ -7,7 +7,7 @@ use anyhow::Context;
 use petiole_ai::{Embedder, Reranker, embedder_from, reranker_from};
 use petiole_beat::Tz;
 use petiole_client::queues::Queues;
-use petiole_client::{Client, ClientConfig, Routes};
+use petiole_client::{Client, ClientConfig};
 use petiole_settings::{Reader, Settings};
 use petiole_storage::Storage;
 use secrecy::ExposeSecret;
@@ -70,16 +70,14 @@ pub struct Limits {
 }
 
 impl State {
-    /// The state by the settings. Connects to nothing yet, loads no model yet.
+    /// The state by the settings; those of Celery's are read by `reader`. Connects to nothing yet, loads no model yet.
     ///
     /// # Errors
     /// A URL or a task pattern that cannot be used.
-    pub async fn new(settings: &Settings) -> anyhow::Result<Self> {
+    pub async fn new(settings: &Settings, mut reader: Reader) -> anyhow::Result<Self> {
         let storage = Storage::connect(settings.database_url.expose_secret(), settings.database_pool_size).await?;
-        let mut reader = Reader::from_env();
-        let mut config =
-            ClientConfig::new(settings.broker_url.expose_secret(), settings.result_backend.expose_secret());
-        config.routes = Routes::read(&mut reader);
+        let (broker, backend) = (settings.broker_url.expose_secret(), settings.result_backend.expose_secret());
+        let config = ClientConfig::read(&mut reader, broker, backend);
         let client = Client::new(config).context("BROKER_URL or RESULT_BACKEND cannot be used")?;
         let embedder = embedder_from(&settings.ai).map_err(|error| error.to_string());
         if let Err(error) = &embedder {

@@ -34,7 +34,14 @@ pub(crate) struct TaskNames {
     client: Client,
     allowed: Vec<String>,
     registered: RwLock<HashSet<String>>,
-    asked: Mutex<Option<Instant>>,
+    asked: Mutex<Option<Asked>>,
+}
+
+/// The last time that workers were asked.
+struct Asked {
+    at: Instant,
+    /// Did any answer? Without, nobody can tell what exists.
+    answered: bool,
 }
 
 impl TaskNames {
@@ -42,10 +49,12 @@ impl TaskNames {
         Self { client, allowed: allowed.to_vec(), registered: RwLock::default(), asked: Mutex::new(None) }
     }
 
-    /// Whether a task of this name may be sent and is known to anybody.
+    /// Whether a task of this name may be sent and is known to anybody. While no worker runs, every name that may be sent is
+    /// taken: the worker that knows it may be about to start.
     ///
     /// # Errors
-    /// 403 when it is not allowed, 404 when nobody knows it, 503 when Redis is away and nothing is known of it.
+    /// 403 when it is not allowed, 404 when there are workers and none knows it, 503 when Redis is away and nothing is known of
+    /// it.
     pub(crate) async fn check(&self, name: &str) -> Result<(), Problem> {
         let celerys = name == "celery" || name.starts_with("celery.");
         if celerys || !self.allowed.iter().any(|pattern| matches(pattern, name)) {
@@ -56,26 +65,33 @@ impl TaskNames {
         }
         let mut asked = self.asked.lock().await;
         // another request may have asked while this one waited
-        if !self.known(name) && asked.is_none_or(|at| at.elapsed() > PAUSE) {
-            self.refresh().await?;
-            *asked = Some(Instant::now());
+        if !self.known(name) && asked.as_ref().is_none_or(|asked| asked.at.elapsed() > PAUSE) {
+            let answered = self.refresh().await?;
+            *asked = Some(Asked { at: Instant::now(), answered });
         }
+        let nobody = asked.as_ref().is_some_and(|asked| !asked.answered);
         drop(asked);
-        if self.known(name) { Ok(()) } else { Err(Problem::not_found(format!("no worker knows a task {name}"))) }
+        if nobody || self.known(name) {
+            return Ok(());
+        }
+        Err(Problem::not_found(format!("no worker knows a task {name}")))
     }
 
-    /// Asks all workers which tasks they have.
-    pub(crate) async fn refresh(&self) -> Result<(), Problem> {
+    /// Asks all workers which tasks they have. True: some answered.
+    pub(crate) async fn refresh(&self) -> Result<bool, Problem> {
         let replies = self.client.inspect("registered", Default::default(), None, ANSWER).await?;
         let names = replies.values().filter_map(Value::as_array).flatten().filter_map(Value::as_str);
         // a name may be followed by attributes: "demo.add [rate_limit=10/m]"
         let names = names.filter_map(|name| name.split(" [").next()).map(str::to_owned);
         self.registered.write().unwrap_or_else(PoisonError::into_inner).extend(names);
-        Ok(())
+        Ok(!replies.is_empty())
     }
 
+    /// What ships with this API, what workers have said, and what the list of allowed tasks names in full.
     fn known(&self, name: &str) -> bool {
-        SHIPPED.contains(&name) || self.registered.read().unwrap_or_else(PoisonError::into_inner).contains(name)
+        SHIPPED.contains(&name)
+            || self.allowed.iter().any(|allowed| allowed == name)
+            || self.registered.read().unwrap_or_else(PoisonError::into_inner).contains(name)
     }
 }
 

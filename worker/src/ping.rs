@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use petiole_client::{Client, ClientConfig};
-use petiole_settings::Settings;
+use petiole_settings::{Reader, Settings};
 use secrecy::ExposeSecret;
 
 /// How long the worker has to answer.
@@ -15,7 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// # Errors
 /// Redis is away, or no answer came in time.
 pub(crate) async fn ask(settings: &Settings, node: &str) -> anyhow::Result<()> {
-    let config = ClientConfig::new(settings.broker_url.expose_secret(), settings.result_backend.expose_secret());
+    let (broker, backend) = (settings.broker_url.expose_secret(), settings.result_backend.expose_secret());
+    let config = ClientConfig::read(&mut Reader::from_env(), broker, backend);
     let client = Client::new(config).context("BROKER_URL or RESULT_BACKEND cannot be used")?;
     let destination = [node.to_owned()];
     // Connecting has a timeout of its own; this bounds all of it.

@@ -19,5 +19,6 @@ mod redis_away;
 mod relay;
 mod schedules;
 mod server;
+mod task_names;
 mod tasks;
 mod workflows;

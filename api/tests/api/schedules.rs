@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::server::{Answer, KEY, Server, answer, start, start_with};
+use crate::server::{Answer, KEY, Server, answer, start, start_beside_worker, start_with};
 
 fn every(seconds: f64, name: &str) -> Value {
     json!({"name": name, "task": "demo.add", "interval": seconds, "args": [1, 2]})
@@ -13,7 +13,7 @@ async fn change(server: &Server, method: reqwest::Method, path: &str, body: &Val
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_schedule_is_added_changed_and_deleted() {
-    let server = start().await;
+    let server = start_beside_worker().await;
     let body = json!({
         "name": "mornings", "task": "demo.echo", "args": ["x"], "kwargs": {"k": null}, "crontab": "30 7 * * mon-fri",
         "timezone": "Europe/Berlin", "options": {"queue": "slow", "priority": 3, "expires": 60, "headers": {"mine": 1}},
@@ -65,7 +65,7 @@ async fn a_schedule_is_added_changed_and_deleted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_wrong_is_named() {
-    let server = start().await;
+    let server = start_beside_worker().await;
     let crontab = |line: &str| json!({"name": "n", "task": "demo.add", "crontab": line});
     let with = |mut body: Value, name: &str, value: Value| {
         body[name] = value;

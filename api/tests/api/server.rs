@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use petiole_api::{app, state::State};
+use petiole_engine::{App, WorkerConfig};
 use petiole_settings::{Reader, Role, Settings};
 use poem::listener::{Acceptor, Listener, TcpListener};
 use reqwest::{Client, RequestBuilder, StatusCode};
@@ -51,10 +52,10 @@ pub(crate) async fn start_with(settings: &[(&str, &str)], redis_url: &str) -> Se
     all.extend_from_slice(settings);
     let mut reader = Reader::from_map(all.iter().copied());
     let settings = Settings::read(&mut reader, Role::Api);
-    reader.finish().unwrap();
+    assert!(reader.problems().is_empty(), "{:?}", reader.problems());
     let acceptor = TcpListener::bind("127.0.0.1:0").into_acceptor().await.unwrap();
     let address = acceptor.local_addr()[0].as_socket_addr().unwrap().to_owned();
-    let state = State::new(&settings).await.unwrap();
+    let state = State::new(&settings, reader).await.unwrap();
     let (stop, stopped) = oneshot::channel();
     let serving = tokio::spawn(async move {
         let stopped = async { stopped.await.unwrap_or(()) };
@@ -85,6 +86,38 @@ pub(crate) async fn start_with(settings: &[(&str, &str)], redis_url: &str) -> Se
         assert!(begun.elapsed() < Duration::from_secs(20), "the schema was not made");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    server
+}
+
+/// The service on a part of Redis where no other test's workers are, and the key prefix of that part.
+pub(crate) async fn start_alone(settings: &[(&str, &str)]) -> (Server, String) {
+    let prefix = format!("t{}:", Uuid::new_v4().simple());
+    let mut all = vec![("BROKER_GLOBAL_KEYPREFIX", prefix.as_str())];
+    all.extend_from_slice(settings);
+    (start_with(&all, &needed("TEST_REDIS_URL")).await, prefix)
+}
+
+impl Server {
+    /// A worker without tasks and on a queue of its own, until the test ends; waits for it.
+    pub(crate) async fn begin_worker(&self, prefix: &str) {
+        let mut reader = Reader::from_map([("BROKER_GLOBAL_KEYPREFIX", prefix)]);
+        let mut config = WorkerConfig::read(&mut reader);
+        config.default_queue = format!("{}-worker", self.queue);
+        config.without_mingle = true;
+        let (app, url) = (App::builder().build().unwrap(), self.redis_url.clone());
+        tokio::spawn(async move { app.run(config, &url, &url).await });
+        let begun = Instant::now();
+        while self.get("/v1/workers").await.json["items"].as_array().is_none_or(Vec::is_empty) {
+            assert!(begun.elapsed() < Duration::from_secs(20), "the worker does not answer");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// The service beside a worker that has no tasks: it knows that it does not know a name.
+pub(crate) async fn start_beside_worker() -> Server {
+    let (server, prefix) = start_alone(&[]).await;
+    server.begin_worker(&prefix).await;
     server
 }
 

@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use redis::AsyncCommands;
 use serde_json::{Value, json};
 
-use crate::server::{Server, start};
+use crate::server::{Server, start, start_beside_worker};
 
 /// The message of a task on a queue, as a worker would find it.
 pub(crate) async fn message_of(server: &Server, queue: &str, task_id: &str) -> Value {
@@ -155,7 +155,7 @@ async fn a_stream_follows_a_task_to_its_end() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn not_every_task_may_be_sent() {
-    let server = start().await;
+    let server = start_beside_worker().await;
     for name in ["celery.backend_cleanup", "celery.chord_unlock"] {
         server.post("/v1/tasks", &json!({"task": name})).await.problem(403);
         server.post("/v1/tasks", &json!({"task": "demo.add", "link": [{"task": name}]})).await.problem(403);

@@ -148,7 +148,7 @@ impl BeatArgs {
             env!("CARGO_PKG_VERSION"),
             Local::now().format("%Y-%m-%d %H:%M:%S"),
             petiole_redis::redacted(broker_url),
-            config.global_keyprefix,
+            config.sending.global_keyprefix,
             config.key_prefix,
             config.time_zone,
             humanize_seconds(seconds),

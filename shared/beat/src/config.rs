@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use chrono_tz::Tz;
+use petiole_client::ClientConfig;
 use petiole_settings::{Reader, time_zone};
 use serde_json::Value;
 
@@ -32,10 +33,8 @@ pub struct BeatConfig {
     pub node: Option<String>,
     /// `BEAT_SCHEDULE`: entries as JSON.
     pub schedule: Vec<Entry>,
-    /// `TASK_DEFAULT_QUEUE`.
-    pub default_queue: String,
-    /// `BROKER_GLOBAL_KEYPREFIX`.
-    pub global_keyprefix: String,
+    /// Where and how tasks are sent; without the broker's URL.
+    pub sending: ClientConfig,
 }
 
 impl BeatConfig {
@@ -59,8 +58,7 @@ impl BeatConfig {
                 .then(|| seconds(reader, "BEAT_REMOTE_CONTROL_MAX_TICK_AGE", 0)),
             node: None,
             schedule: schedule(reader),
-            default_queue: text(reader, "TASK_DEFAULT_QUEUE").map_or_else(|| "celery".into(), |(_, queue)| queue),
-            global_keyprefix: text(reader, "BROKER_GLOBAL_KEYPREFIX").map(|(_, prefix)| prefix).unwrap_or_default(),
+            sending: ClientConfig::read(reader, "", ""),
         }
     }
 }
@@ -95,7 +93,7 @@ mod tests {
         let config = BeatConfig::read(&mut reader);
         reader.finish().unwrap();
         assert_eq!((config.time_zone, config.max_interval.as_secs()), (Tz::Europe__Berlin, 300));
-        assert_eq!((config.schedule[0].name.as_str(), config.default_queue.as_str()), ("add", "celery"));
+        assert_eq!((config.schedule[0].name.as_str(), config.sending.default_queue.as_str()), ("add", "celery"));
         assert_eq!(config.cron_starting_deadline, Some(TimeDelta::seconds(60)));
         let config = BeatConfig::read(&mut Reader::from_map([("A", "b")]));
         assert_eq!((config.time_zone, config.cron_starting_deadline), (Tz::UTC, None));

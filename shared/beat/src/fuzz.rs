@@ -3,6 +3,7 @@
 
 use chrono::{TimeDelta, Utc};
 use chrono_tz::Tz;
+use petiole_client::ClientConfig;
 use petiole_fuzz::{run, texts};
 use petiole_protocol::serializer::from_json;
 use serde_json::Value;
@@ -54,7 +55,7 @@ fn fuzz_entries() {
         let Ok(Value::Object(map)) = from_json(bytes) else { return };
         let now = Utc::now();
         for entry in Entry::read_all(&map).into_iter().flatten() {
-            let _ = (message(&entry, "celery", now, now).is_ok(), entry.schedule.to_string());
+            let _ = (message(&entry, &ClientConfig::new("", ""), now, now).is_ok(), entry.schedule.to_string());
             let _ = entry.schedule.due(now - TimeDelta::days(400), now, Tz::Australia__Lord_Howe, None);
         }
     });

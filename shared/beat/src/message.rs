@@ -1,7 +1,7 @@
 //! The message of a periodic task (celery.beat: Scheduler.apply_async).
 
 use chrono::{DateTime, Utc};
-use petiole_client::ClientError;
+use petiole_client::{ClientConfig, ClientError};
 use petiole_protocol::{TaskMessage, repr};
 use serde_json::Value;
 
@@ -16,12 +16,14 @@ const HEADER: &str = "celery_beat_task";
 /// [`ClientError::Invalid`]: the options contradict each other.
 pub(crate) fn message(
     entry: &Entry,
-    default_queue: &str,
+    sending: &ClientConfig,
     since: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> Result<(TaskMessage, String), ClientError> {
-    let queue = entry.task.queue.clone().unwrap_or_else(|| default_queue.to_owned());
     let mut task = entry.task.clone();
+    let route = sending.routes.of(&task.name).cloned().unwrap_or_default();
+    let queue = task.queue.take().or(route.queue).unwrap_or_else(|| sending.default_queue.clone());
+    task.priority = task.priority.or(route.priority);
     task.task_id = Some(entry.task_id(since));
     task.headers.insert(HEADER.to_owned(), true.into());
     let mut message = task.message(&queue, now)?;
@@ -84,9 +86,32 @@ mod tests {
         assert_eq!(captured.len(), entries.len());
         for (entry, celerys) in entries.iter().zip(&captured) {
             let now: DateTime<Utc> = "2026-11-24T15:44:46.312596Z".parse().unwrap();
-            let (message, _) = message(entry, "celery", now, now).unwrap();
+            let (message, _) = message(entry, &ClientConfig::new("", ""), now, now).unwrap();
             let ours = message.encode("tag".into());
             assert_eq!(masked(&ours).to_string(), masked(celerys).to_string(), "{}", entry.name);
         }
+    }
+
+    #[test]
+    fn routes_hold_for_entries_that_name_no_queue() {
+        let mut reader = petiole_settings::Reader::from_map([
+            ("TASK_ROUTES", r#"{"images.*": {"queue": "images", "priority": 3}}"#),
+            ("TASK_DEFAULT_QUEUE", "work"),
+        ]);
+        let sending = ClientConfig::read(&mut reader, "", "");
+        let entries = json!({
+            "routed": {"task": "images.resize", "schedule": 1.0},
+            "named": {"task": "images.resize", "schedule": 1.0, "options": {"queue": "own", "priority": 7}},
+            "other": {"task": "demo.add", "schedule": 1.0},
+        });
+        let sent = |name: &str| {
+            let entries = Entry::read_all(entries.as_object().unwrap()).unwrap();
+            let entry = entries.iter().find(|entry| entry.name == name).unwrap();
+            let (message, queue) = message(entry, &sending, Utc::now(), Utc::now()).unwrap();
+            (queue, message.properties.priority)
+        };
+        assert_eq!(sent("routed"), ("images".to_owned(), 3));
+        assert_eq!(sent("named"), ("own".to_owned(), 7));
+        assert_eq!(sent("other"), ("work".to_owned(), 0));
     }
 }

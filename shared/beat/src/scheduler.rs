@@ -133,7 +133,7 @@ impl<'a> Scheduler<'a> {
             planned.announced = Some(since);
             info!("Scheduler: Sending due task {} ({})", entry.name, entry.task.name);
         }
-        let (message, queue) = match message(&entry, &config.default_queue, since, now) {
+        let (message, queue) = match message(&entry, &config.sending, since, now) {
             Ok(message) => message,
             Err(error) => {
                 error!(%error, "beat: Couldn't apply scheduled task {}", entry.name);

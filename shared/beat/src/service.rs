@@ -45,9 +45,8 @@ impl Beat {
     /// # Errors
     /// A URL that cannot be read.
     pub fn new(config: BeatConfig, broker_url: &str) -> Result<Self, ClientError> {
-        let mut client = ClientConfig::new(broker_url, broker_url);
-        client.default_queue.clone_from(&config.default_queue);
-        client.global_keyprefix.clone_from(&config.global_keyprefix);
+        let url = broker_url.to_owned();
+        let client = ClientConfig { broker_url: url.clone(), result_backend: url, ..config.sending.clone() };
         Ok(Self { client: Client::new(client)?, fixed: config.schedule.clone(), config, sources: vec![] })
     }
 

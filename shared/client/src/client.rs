@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use petiole_protocol::compression::Compression;
-use petiole_protocol::serializer::{JSON, ResultFormat, Serializer};
+use petiole_protocol::serializer::{JSON, Serializer};
 use petiole_protocol::{Envelope, TaskMessage, TaskMeta};
 use petiole_redis::handover::Push;
 use petiole_redis::keys::binding_member;
@@ -19,58 +19,13 @@ use uuid::Uuid;
 
 use crate::canvas::{Plan, SendDefaults, Step};
 use crate::carried;
+use crate::config::ClientConfig;
 use crate::error::ClientError;
 use crate::routes::Routes;
 use crate::send::TaskSend;
 
 /// How long a sent task is remembered: as long as a result (`result_expires`).
 const REMEMBERED: Duration = Duration::from_secs(86_400);
-
-/// Where the client finds its broker and its results.
-#[derive(Clone)]
-pub struct ClientConfig {
-    /// `redis://…` of the broker.
-    pub broker_url: String,
-    /// `redis://…` of the result backend.
-    pub result_backend: String,
-    /// The queue of tasks that name none (`task_default_queue`).
-    pub default_queue: String,
-    /// Which queue a task goes to by its name (`task_routes`).
-    pub routes: Routes,
-    /// How long results are kept (`result_expires`).
-    pub result_expires: Duration,
-    /// How long the counts of chords are kept (`result_chord_expires`).
-    pub chord_expires: Duration,
-    /// `global_keyprefix` of the broker's transport options.
-    pub global_keyprefix: String,
-    /// How messages are written that do not say it themselves (`task_serializer`).
-    pub serializer: Serializer,
-    /// How messages are compressed that do not say it themselves (`task_compression`).
-    pub compression: Option<Compression>,
-    /// How results and parts of chords are written (`result_serializer`, `result_compression`).
-    pub result_format: ResultFormat,
-    /// Send the event `task-sent` for every message (`task_send_sent_event`).
-    pub send_sent_event: bool,
-}
-
-impl ClientConfig {
-    /// Celery's defaults.
-    pub fn new(broker_url: impl Into<String>, result_backend: impl Into<String>) -> Self {
-        Self {
-            broker_url: broker_url.into(),
-            result_backend: result_backend.into(),
-            default_queue: "celery".into(),
-            routes: Routes::default(),
-            result_expires: Duration::from_secs(86_400),
-            chord_expires: Duration::from_secs(86_400),
-            global_keyprefix: String::new(),
-            serializer: Serializer::default(),
-            compression: None,
-            result_format: ResultFormat::default(),
-            send_sent_event: false,
-        }
-    }
-}
 
 /// Sends tasks and reads results. Cheap to clone. Connects when first used, and comes back by itself.
 #[derive(Clone)]

@@ -13,8 +13,8 @@ use crate::client::Client;
 use crate::error::ClientError;
 
 impl Client {
-    /// Broadcasts a command and gives the replies by node name. Waits the whole `timeout`, or until all of
-    /// `destination` have answered.
+    /// Broadcasts a command and gives the replies by node name. Waits until all of `destination`, or all who listen, have
+    /// answered, but no longer than `timeout`.
     ///
     /// # Errors
     /// Redis is away.
@@ -49,7 +49,7 @@ impl Client {
         arguments: Map,
         destination: Option<&[String]>,
     ) -> Result<(), ClientError> {
-        self.publish_request(&request(method, arguments, destination), Duration::ZERO).await
+        self.publish_request(&request(method, arguments, destination), Duration::ZERO).await.map(drop)
     }
 
     /// Revokes tasks: they are not started any more, and with `terminate` ended where they run.
@@ -64,7 +64,7 @@ impl Client {
         self.broadcast("revoke", arguments, None).await
     }
 
-    async fn publish_request(&self, request: &Request, timeout: Duration) -> Result<(), ClientError> {
+    async fn publish_request(&self, request: &Request, timeout: Duration) -> Result<usize, ClientError> {
         let expires = if timeout.is_zero() { 0.0 } else { time::epoch(chrono::Utc::now()) + timeout.as_secs_f64() };
         let envelope = request.encode(expires, Uuid::new_v4().to_string());
         Ok(self.broker.broadcast(EXCHANGE, "", &envelope).await?)
@@ -77,7 +77,8 @@ impl Client {
         wanted: usize,
         timeout: Duration,
     ) -> Result<BTreeMap<String, Value>, ClientError> {
-        self.publish_request(request, timeout).await?;
+        // Also others than workers may listen, who do not answer.
+        let wanted = self.publish_request(request, timeout).await?.min(wanted);
         let (mut replies, until) = (BTreeMap::new(), tokio::time::Instant::now() + timeout);
         let mut connection = self.broker.connection();
         let list = self.broker.keys().key(queue);

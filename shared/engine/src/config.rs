@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono_tz::Tz;
-use petiole_client::Routes;
+use petiole_client::{ClientConfig, Routes};
 use petiole_protocol::compression::Compression;
 use petiole_protocol::serializer::{ACCEPTABLE, ResultFormat, Serializer};
 use petiole_settings::Reader;
@@ -146,12 +146,12 @@ impl WorkerConfig {
         });
         let events = with!(boolean, "WORKER_SEND_EVENTS", false);
         let set = |reader: &mut Reader, name: &str| reader.text(&[name, &format!("CELERY_{name}")]).is_some();
-        let result_expires = with!(seconds, "RESULT_EXPIRES", Duration::from_secs(86_400));
+        let sent = ClientConfig::read(reader, "", "");
         Self {
             name: with!(text, "WORKER_NAME").map(|(_, name)| name),
             queues: with!(list, "WORKER_QUEUES").unwrap_or_default(),
-            routes: Routes::read(reader),
-            default_queue: with!(text, "TASK_DEFAULT_QUEUE").map_or_else(|| "celery".into(), |(_, queue)| queue),
+            routes: sent.routes,
+            default_queue: sent.default_queue,
             concurrency: with!(number, "WORKER_CONCURRENCY", 0, 0..=100_000),
             autoscale,
             pool_restarts: with!(boolean, "WORKER_POOL_RESTARTS", false),
@@ -172,10 +172,10 @@ impl WorkerConfig {
             store_errors_even_if_ignored: with!(boolean, "TASK_STORE_ERRORS_EVEN_IF_IGNORED", false),
             time_limit: limit(with!(seconds, "TASK_TIME_LIMIT", Duration::ZERO)),
             soft_time_limit: limit(with!(seconds, "TASK_SOFT_TIME_LIMIT", Duration::ZERO)),
-            result_expires,
+            result_expires: sent.result_expires,
             failure_expires: set(reader, "RESULT_FAILURE_EXPIRES")
                 .then(|| with!(seconds, "RESULT_FAILURE_EXPIRES", Duration::ZERO)),
-            chord_expires: with!(seconds, "RESULT_CHORD_EXPIRES", result_expires),
+            chord_expires: sent.chord_expires,
             default_priority: set(reader, "TASK_DEFAULT_PRIORITY")
                 .then(|| with!(number, "TASK_DEFAULT_PRIORITY", 0, 0..=255)),
             time_zone: petiole_settings::time_zone(reader),
@@ -185,19 +185,14 @@ impl WorkerConfig {
             deduplicate: with!(boolean, "WORKER_DEDUPLICATE_SUCCESSFUL_TASKS", false),
             result_extended: with!(boolean, "RESULT_EXTENDED", false),
             accept_content: accepted(reader, &names("ACCEPT_CONTENT")),
-            task_serializer: named(reader, &names("TASK_SERIALIZER"), Serializer::from_name, SERIALIZERS)
-                .unwrap_or_default(),
-            task_compression: named(reader, &names("TASK_COMPRESSION"), Compression::from_name, COMPRESSIONS),
-            result_format: ResultFormat {
-                serializer: named(reader, &names("RESULT_SERIALIZER"), Serializer::from_name, SERIALIZERS)
-                    .unwrap_or_default(),
-                compression: named(reader, &names("RESULT_COMPRESSION"), Compression::from_name, COMPRESSIONS),
-            },
-            send_sent_event: with!(boolean, "TASK_SEND_SENT_EVENT", false),
+            task_serializer: sent.serializer,
+            task_compression: sent.compression,
+            result_format: sent.result_format,
+            send_sent_event: sent.send_sent_event,
             visibility_timeout: with!(seconds, "VISIBILITY_TIMEOUT", Duration::from_secs(3600))
                 .max(Duration::from_secs(1)),
             soft_shutdown_timeout: with!(seconds, "WORKER_SOFT_SHUTDOWN_TIMEOUT", Duration::ZERO),
-            global_keyprefix: with!(text, "BROKER_GLOBAL_KEYPREFIX").map(|(_, prefix)| prefix).unwrap_or_default(),
+            global_keyprefix: sent.global_keyprefix,
             state_db: with!(text, "WORKER_STATE_DB").map(|(_, path)| path.into()),
             enable_remote_control: with!(boolean, "WORKER_ENABLE_REMOTE_CONTROL", true),
             disable_rate_limits: with!(boolean, "WORKER_DISABLE_RATE_LIMITS", false),
@@ -249,24 +244,6 @@ pub(crate) fn direct_queue(node: &str) -> String {
 
 /// The exchange to which such queues are bound, by their workers' names.
 pub(crate) const DIRECT_EXCHANGE: &str = "C.dq2";
-
-const SERIALIZERS: &str = "json, yaml or msgpack (pickle is only read, and only when ACCEPT_CONTENT says so)";
-const COMPRESSIONS: &str = "gzip, bzip2, lzma, zstd or brotli";
-
-/// A setting that holds one of several names.
-fn named<T>(
-    reader: &mut Reader,
-    names: &[String; 2],
-    parse: impl Fn(&str) -> Option<T>,
-    expects: &'static str,
-) -> Option<T> {
-    let (name, text) = reader.text(&[&names[0], &names[1]])?;
-    let value = parse(&text);
-    if value.is_none() {
-        reader.problem(&name, Some(&text), expects);
-    }
-    value
-}
 
 /// The content types that are accepted, by their names.
 fn accepted(reader: &mut Reader, names: &[String; 2]) -> Vec<String> {

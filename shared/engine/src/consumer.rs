@@ -1,19 +1,23 @@
 //! Connection, fetching and receiving (celery.worker.consumer, celery.worker.strategy).
 
 use std::borrow::Cow;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures::{FutureExt, poll};
 use petiole_protocol::{DecodeError, Embed, Envelope, TaskException, TaskMessage, serializer};
 use petiole_redis::RedisError;
+use petiole_redis::broker::GiveBack;
 use petiole_redis::consumer::{Consumer, Delivery};
 use serde::Serialize;
 use serde_json::json;
 use tracing::{error, info, warn};
 
 use crate::builtins::Unregistered;
+use crate::lookahead::Lookahead;
 use crate::pace::Turn;
-use crate::request::{self, Request};
+use crate::request::{self, Phase, Request};
 use crate::settling::Unsettled;
 use crate::worker::Worker;
 
@@ -57,10 +61,17 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
     info!("Connected to {}", petiole_redis::redacted(worker.connector.url()));
     worker.settling.connected(true);
     let mut queues = worker.queues();
-    let mut drained = false;
+    let (mut drained, mut other_queues) = (false, false);
+    let mut ahead = Lookahead::new(worker);
     // What this worker sends itself as JSON it may also take on itself.
     let accepts_json = serializer::accepts(&worker.config.accept_content, serializer::JSON);
     loop {
+        // Looked at in every round: a busy worker never comes to wait for it.
+        if std::mem::take(&mut other_queues) || worker.queues_changed().now_or_never().is_some() {
+            queues = worker.queues();
+            bound.retain(|queue| queues.contains(queue));
+            drained = false;
+        }
         for queue in &queues {
             if !bound.contains(queue) {
                 let broker = worker.client.broker();
@@ -74,13 +85,21 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
         }
         let over = worker.shutdown.begun();
         if over {
+            hand_back(worker, ahead.surplus()).await?;
             worker.shutdown.end_fetching();
         }
         let nothing = unsettled.batch().is_empty();
         let room = worker.qos.room(unsettled.releases());
         let free = if over || !drained || !accepts_json { 0 } else { room.min(worker.pool.free() + unsettled.ends()) };
         drained &= !unsettled.look(&queues, free);
-        let room = if over || drained || queues.is_empty() { 0 } else { room };
+        let room = if over || drained || queues.is_empty() { 0 } else { ahead.room(room) };
+        if nothing && room == 0 && !ahead.is_empty() {
+            ahead.receive(worker, false)?;
+            if !ahead.is_on() {
+                hand_back(worker, ahead.surplus()).await?;
+            }
+            continue;
+        }
         if nothing && room == 0 {
             if worker.shutdown.settling_ended() {
                 return Ok(());
@@ -92,27 +111,42 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
                     changed?;
                     drained = false;
                 }
-                () = worker.queues_changed() => {
-                    queues = worker.queues();
-                    bound.retain(|queue| queues.contains(queue));
-                    drained = false;
-                }
+                () = worker.queues_changed() => other_queues = true,
                 () = tokio::time::sleep(LOOK) => drained &= !consumer.look(&queues).await?,
                 () = worker.shutdown.wait_warm(), if !over => {}
                 () = worker.shutdown.wait_settling(), if over => {}
             }
             continue;
         }
-        let exchange = consumer.exchange(unsettled.settlements(), &queues, room).await?;
+        let asked = Instant::now();
+        let exchange = {
+            let mut exchange = pin!(consumer.exchange(unsettled.settlements(), &queues, room));
+            if !ahead.is_empty() && poll!(exchange.as_mut()).is_pending() {
+                // The request is on its way to Redis when the connection has had its turn; what is at hand runs meanwhile.
+                tokio::task::yield_now().await;
+                ahead.receive(worker, !drained)?;
+            }
+            exchange.await?
+        };
         *pause = Duration::from_millis(50);
         drained = (drained || exchange.drained) && exchange.taken;
-        let turn = Turn::begin();
-        for delivery in exchange.deliveries {
-            worker.qos.hold();
-            receive(worker, delivery, Some(&turn));
-        }
         unsettled.done(worker, exchange.settled);
+        ahead.put(exchange.deliveries, asked)?;
+        if !ahead.is_on() {
+            ahead.receive(worker, !drained)?;
+        }
+        if !ahead.is_on() {
+            hand_back(worker, ahead.surplus()).await?;
+        }
     }
+}
+
+/// Gives messages back to the heads of their queues, as if they had never been fetched.
+async fn hand_back(worker: &Worker, surplus: Vec<Delivery>) -> Result<(), RedisError> {
+    let back: Vec<GiveBack> =
+        surplus.into_iter().rev().map(|Delivery { tag, queue, text, .. }| GiveBack { tag, queue, text }).collect();
+    worker.client.broker().hand_back(&worker.owner, &back).await?;
+    Ok(())
 }
 
 /// Messages that were fetched just when the connection broke are this worker's without its knowledge: they go back.
@@ -126,31 +160,39 @@ async fn restore_forgotten(worker: &Worker) -> Result<(), RedisError> {
 }
 
 /// Takes one delivery: to the pool, to the timer, or away with it. What takes more than a moment goes on beside: this is the
-/// task that settles.
-pub(crate) fn receive(worker: &Arc<Worker>, mut delivery: Delivery, turn: Option<&Turn>) {
+/// task that settles. True: it has run already.
+pub(crate) fn receive(worker: &Arc<Worker>, mut delivery: Delivery, turn: Option<&Turn>) -> bool {
     let read = match delivery.message.take() {
         Some(message) => Ok(*message),
         None => TaskMessage::read(delivery.text.as_bytes(), &worker.config.accept_content),
     };
     let message = match read {
         Ok(message) => message,
-        Err(error) => return discard(worker, delivery, &error),
+        Err(error) => {
+            discard(worker, delivery, &error);
+            return false;
+        }
     };
     let times = match request::times(&message, worker.config.time_zone) {
         Ok(times) => times,
-        Err(what) => return discard(worker, delivery, &DecodeError::shape(what)),
+        Err(what) => {
+            discard(worker, delivery, &DecodeError::shape(what));
+            return false;
+        }
     };
     let sequence = worker.state.next_sequence();
     let Some(task) = worker.tasks.get(&message.task).cloned() else {
-        return unregistered(worker, message, delivery, sequence);
+        unregistered(worker, message, delivery, sequence);
+        return false;
     };
     let acks_late = task.options().acks_late.unwrap_or(worker.config.acks_late);
     let request = Arc::new(Request::new(message, delivery, task, times, acks_late, sequence));
     let now = worker.timer.now();
     if worker.state.is_revoked(&request) || request.is_expired(now) {
-        return conclude(worker, request, |worker, request| async move {
+        conclude(worker, request, |worker, request| async move {
             crate::outcome::revoked(&worker, &request).await;
         });
+        return false;
     }
     let eta = request.eta.filter(|eta| *eta > now);
     let elsewhere = eta.filter(|_| crate::timer::is_full(worker));
@@ -167,8 +209,12 @@ pub(crate) fn receive(worker: &Arc<Worker>, mut delivery: Delivery, turn: Option
     match (elsewhere, eta) {
         (Some(eta), _) => crate::timer::put_away(worker, request, eta),
         (None, Some(_)) => crate::timer::schedule(worker, request),
-        (None, None) => crate::trace::submit(worker, request, turn),
+        (None, None) => {
+            crate::trace::submit(worker, request.clone(), turn);
+            return request.phase() == Phase::Ended;
+        }
     }
+    false
 }
 
 /// The fields of `task-received`.

@@ -13,7 +13,7 @@ use crate::request::Request;
 use crate::worker::Worker;
 
 /// How long a silent worker's claims hold.
-const CLAIM: Duration = Duration::from_secs(15);
+pub(crate) const CLAIM: Duration = Duration::from_secs(15);
 /// How often claims are renewed, and the dead looked for.
 const ROUND: Duration = Duration::from_secs(5);
 /// Silence of all workers for so many rounds is Redis' own.

@@ -48,6 +48,7 @@ mod give_back;
 mod gossip;
 mod heartbeat;
 pub mod isolated;
+mod lookahead;
 mod metrics;
 mod outcome;
 mod pace;

@@ -25,7 +25,7 @@ const SETBACK: i32 = 16;
 /// So much a run counts that has blocked its thread.
 const BLOCKED_SETBACK: i32 = 2_000;
 /// For so long what was received runs at once; then Redis is to be spoken to again.
-const TURN: Duration = Duration::from_millis(1);
+pub(crate) const TURN: Duration = Duration::from_millis(1);
 
 /// How quick the runs of one task were of late.
 #[derive(Debug, Default)]
@@ -71,12 +71,17 @@ pub(crate) struct Turn(Instant);
 impl Turn {
     /// Begins now.
     pub(crate) fn begin() -> Self {
-        Self(Instant::now() + TURN)
+        Self(Instant::now())
     }
 
     /// Is it over?
     pub(crate) fn is_over(&self) -> bool {
-        Instant::now() >= self.0
+        self.took() >= TURN
+    }
+
+    /// How long it has taken so far.
+    pub(crate) fn took(&self) -> Duration {
+        self.0.elapsed()
     }
 }
 

@@ -103,16 +103,28 @@ impl Broker {
     /// # Errors
     /// Redis is away: to be called again.
     pub async fn give_back(&self, owner: &str, side: Side, messages: &[GiveBack]) -> Result<usize, RedisError> {
-        self.give_back_if(owner, side, messages, None).await
+        self.give_back_if(owner, side, messages, None, redelivered).await
     }
 
-    /// The same; with a time, in seconds since the epoch, for what was delivered or renewed no later, whoever holds it.
+    /// Gives messages back that `owner` fetched and has not read: unmarked, next to be served, the last one given first.
+    /// Gives how many were still its own.
+    ///
+    /// # Errors
+    /// As [`Self::give_back`].
+    pub async fn hand_back(&self, owner: &str, messages: &[GiveBack]) -> Result<usize, RedisError> {
+        let unmarked = |text: &str| (text.to_owned(), redelivered(text).1);
+        self.give_back_if(owner, Side::Next, messages, None, unmarked).await
+    }
+
+    /// [`Self::give_back`], where `mark` gives what is to be pushed of a message, and its priority; with a time, in seconds
+    /// since the epoch, for what was delivered or renewed no later, whoever holds it.
     pub(crate) async fn give_back_if(
         &self,
         owner: &str,
         side: Side,
         messages: &[GiveBack],
         no_later: Option<f64>,
+        mark: impl Fn(&str) -> (String, i64),
     ) -> Result<usize, RedisError> {
         if messages.is_empty() {
             return Ok(0);
@@ -126,7 +138,7 @@ impl Broker {
         });
         call.arg(no_later.map(|time| format!("{time:.6}")).unwrap_or_default());
         for message in messages {
-            let (text, priority) = redelivered(&message.text);
+            let (text, priority) = mark(&message.text);
             call.key(self.keys().list(&message.queue, priority)).arg(&message.tag).arg(text);
         }
         Ok(call.invoke_async(&mut self.connection.clone()).await?)

@@ -10,7 +10,7 @@ use petiole_protocol::serializer::from_json;
 use redis::{AsyncCommands, cmd};
 use serde_json::Value;
 
-use crate::broker::{Broker, GiveBack, Side};
+use crate::broker::{Broker, GiveBack, Side, redelivered};
 use crate::commands::Commands;
 use crate::error::RedisError;
 use crate::keys::Keys;
@@ -153,7 +153,7 @@ impl Claims {
             forget.key(keys.unacked_index()).key(keys.held(holder)).arg(stale);
             forget.invoke_async::<()>(&mut connection).await?;
         }
-        self.broker.give_back_if(holder, Side::Next, &back, no_later).await
+        self.broker.give_back_if(holder, Side::Next, &back, no_later, redelivered).await
     }
 
     /// Gives back the messages of workers that no longer say that they live. Gives how many.

@@ -20,11 +20,11 @@ pub enum Heard {
 }
 
 impl Broker {
-    /// Publishes an event or a request to whoever listens.
+    /// Publishes an event or a request to whoever listens. Gives how many do.
     ///
     /// # Errors
     /// Redis is away: nobody heard.
-    pub async fn broadcast(&self, exchange: &str, routing_key: &str, envelope: &Envelope) -> Result<(), RedisError> {
+    pub async fn broadcast(&self, exchange: &str, routing_key: &str, envelope: &Envelope) -> Result<usize, RedisError> {
         Ok(self.connection().publish(self.keys().channel(exchange, routing_key), envelope.to_text()).await?)
     }
 }

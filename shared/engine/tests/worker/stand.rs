@@ -54,6 +54,7 @@ impl Stand {
             if stand.inspect("ping", json!({})).await == json!({"ok": "pong"}) {
                 return stand;
             }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
         panic!("the worker does not answer");
     }

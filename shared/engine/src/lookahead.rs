@@ -1,0 +1,141 @@
+//! Fetching beyond the prefetch count while all tasks are [quick](crate::pace): what is at hand then runs within a
+//! millisecond, so that nobody waits for it, and Redis fetches the next messages meanwhile.
+//!
+//! When a task turns out not to end at once, what is held beyond the prefetch count goes back, unread and unmarked, to the
+//! head of its queue.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use petiole_redis::RedisError;
+use petiole_redis::consumer::Delivery;
+
+use crate::consumer::receive;
+use crate::heartbeat::CLAIM;
+use crate::pace::{TURN, Turn};
+use crate::worker::Worker;
+
+/// So many are fetched ahead at most: with more, Redis' work on each gets no less.
+const MOST: usize = 48;
+/// What was fetched longer ago may have been taken by others, who took this worker for dead.
+const STALE: Duration = CLAIM.checked_div(2).expect("2 is not 0");
+
+/// Deliveries that have not been read, and how many of them there may be.
+pub(crate) struct Lookahead {
+    unread: VecDeque<Delivery>,
+    /// How many are fetched at once. 0: no more than the prefetch count allows.
+    size: usize,
+    /// More were asked for than the prefetch count allows.
+    beyond: bool,
+    /// When this worker was last seen to go on.
+    alive: Instant,
+    /// A prefetch of one message a slot is a wish to hold no other.
+    allowed: bool,
+}
+
+impl Lookahead {
+    /// Nothing at hand.
+    pub(crate) fn new(worker: &Worker) -> Self {
+        let allowed = worker.config.multiplier() != 1;
+        Self { unread: VecDeque::new(), size: 0, beyond: false, alive: Instant::now(), allowed }
+    }
+
+    /// Is everything read?
+    pub(crate) fn is_empty(&self) -> bool {
+        self.unread.is_empty()
+    }
+
+    /// Are messages to be fetched while others run?
+    pub(crate) fn is_on(&self) -> bool {
+        self.size > 0
+    }
+
+    /// How many messages to fetch, where the prefetch count leaves this room.
+    pub(crate) fn room(&mut self, room: usize) -> usize {
+        let ahead = self.size.saturating_sub(self.unread.len().saturating_sub(self.size));
+        self.beyond |= ahead > room;
+        room.max(ahead)
+    }
+
+    /// Deliveries have come, that were asked for then.
+    ///
+    /// # Errors
+    /// The worker, or Redis, stood still for so long that they may be another's.
+    pub(crate) fn put(&mut self, deliveries: Vec<Delivery>, asked: Instant) -> Result<(), RedisError> {
+        if self.unread.is_empty() {
+            self.alive = asked;
+        }
+        self.unread.extend(deliveries);
+        self.go_on()
+    }
+
+    fn go_on(&mut self) -> Result<(), RedisError> {
+        if !self.unread.is_empty() && self.alive.elapsed() > STALE {
+            return Err(RedisError::Unavailable("what was fetched is too old to be this worker's for sure".into()));
+        }
+        self.alive = Instant::now();
+        Ok(())
+    }
+
+    /// Receives what is at hand, for one [turn](Turn) when it is ahead. `more`: the queues have not run dry.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub(crate) fn receive(&mut self, worker: &Arc<Worker>, more: bool) -> Result<(), RedisError> {
+        self.go_on()?;
+        if self.unread.is_empty() {
+            return Ok(());
+        }
+        let (turn, before) = (Turn::begin(), self.unread.len());
+        let mut ended = true;
+        while self.size == 0 || !turn.is_over() {
+            if self.size == 0 && self.beyond && worker.qos.room(0) == 0 {
+                break;
+            }
+            let Some(delivery) = self.unread.pop_front() else { break };
+            worker.qos.hold();
+            ended &= receive(worker, delivery, Some(&turn));
+            if !ended {
+                self.size = 0;
+            }
+        }
+        if ended && self.allowed {
+            self.size = next(before, before - self.unread.len(), turn.took(), more, self.size);
+        }
+        Ok(())
+    }
+
+    /// What is held beyond the prefetch count, to be given back.
+    pub(crate) fn surplus(&mut self) -> Vec<Delivery> {
+        self.beyond = false;
+        self.unread.drain(..).collect()
+    }
+}
+
+/// How many to fetch ahead when `ran` of `given` messages ended at once.
+fn next(given: usize, ran: usize, took: Duration, more: bool, size: usize) -> usize {
+    if ran < given {
+        // As many as a turn is enough for.
+        return ran.max(1);
+    }
+    if more && ran >= size && took < TURN / 2 { (2 * ran).clamp(size, MOST) } else { size }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_is_fetched_ahead_as_long_as_it_runs_in_half_a_turn() {
+        let (quick, long) = (Duration::from_micros(100), Duration::from_micros(900));
+        assert_eq!(next(8, 8, quick, true, 0), 16);
+        assert_eq!(next(40, 40, quick, true, 40), MOST);
+        assert_eq!(next(16, 16, long, true, 16), 16);
+        // The queue has run dry, or less came than was asked for.
+        assert_eq!(next(8, 8, quick, false, 0), 0);
+        assert_eq!(next(3, 3, quick, true, 16), 16);
+        // The turn was over before all had run.
+        assert_eq!((next(16, 5, long, true, 16), next(16, 0, long, true, 16)), (5, 1));
+    }
+}
