@@ -17,7 +17,7 @@ use crate::pace::{TURN, Turn};
 use crate::worker::Worker;
 
 /// So many are fetched ahead at most: with more, Redis' work on each gets no less.
-const MOST: usize = 48;
+const MOST: usize = 96;
 /// What was fetched longer ago may have been taken by others, who took this worker for dead.
 const STALE: Duration = CLAIM.checked_div(2).expect("2 is not 0");
 
@@ -130,7 +130,7 @@ mod tests {
     fn more_is_fetched_ahead_as_long_as_it_runs_in_half_a_turn() {
         let (quick, long) = (Duration::from_micros(100), Duration::from_micros(900));
         assert_eq!(next(8, 8, quick, true, 0), 16);
-        assert_eq!(next(40, 40, quick, true, 40), MOST);
+        assert_eq!(next(60, 60, quick, true, 60), MOST);
         assert_eq!(next(16, 16, long, true, 16), 16);
         // The queue has run dry, or less came than was asked for.
         assert_eq!(next(8, 8, quick, false, 0), 0);

@@ -6,6 +6,8 @@ local call, room, spare = redis.call, tonumber(ARGV[1]), ARGV[2]
 -- Of plain signs only: a tag that is no text could be read by nobody, and with it nothing that was fetched together with it.
 -- Tied to the beginning: tried from every place of a long message without a tag, it would keep Redis busy for minutes.
 local pattern = '^.*"delivery_tag": ?"([^"\\%c\128-\255]+)"'
+-- longer than any zset-max-listpack-value that makes sense
+local LONG = string.rep('-', 1024)
 local out, tags, fields, n, again = {1}, {}, {}, 0, false
 for i = 4, #KEYS do
     if room <= 0 then break end
@@ -27,9 +29,19 @@ end
 if n > 0 then
     local now = call('TIME')
     local score = now[1] .. '.' .. string.format('%06d', now[2])
-    local scores = {}
-    for i = 1, n do scores[2 * i - 1], scores[2 * i] = score, tags[i] end
-    if call('ZADD', KEYS[2], 'NX', unpack(scores)) < n then
+    local scores, found = {}, n
+    if n > 2 then
+        -- A small sorted set is a list, through which each ZADD reads scores as text. A member that is too long for one makes
+        -- it a tree, and that it stays.
+        scores[1], scores[2], found = score, LONG, n + 1
+    end
+    for i = 1, n do
+        scores[#scores + 1] = score
+        scores[#scores + 1] = tags[i]
+    end
+    local added = call('ZADD', KEYS[2], 'NX', unpack(scores))
+    if n > 2 then call('ZREM', KEYS[2], LONG) end
+    if added < found then
         -- two messages with one tag would hide one another
         local seen = {}
         for i = 1, n do
