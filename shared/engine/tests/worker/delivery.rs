@@ -52,6 +52,67 @@ async fn a_warm_shutdown_finishes_what_runs_and_gives_back_the_rest_in_order() {
 }
 
 #[tokio::test]
+async fn what_is_fetched_ahead_of_quick_tasks_goes_back_unmarked_when_slow_ones_come() {
+    let stand = Stand::new(&[("WORKER_PREFETCH_MULTIPLIER", "4")]).await;
+    let broker = stand.client.broker();
+    let send = |name: &'static str, args: serde_json::Value| {
+        let mut task = petiole_client::TaskSend::new(name);
+        task.args = args.as_array().unwrap().clone();
+        stand.client.prepare(task).unwrap()
+    };
+    let mut messages: Vec<_> = (0..3000).map(|n| send("t.add", json!([n, 0]))).collect();
+    messages.extend((0..2).map(|_| send("t.sleeps", json!([1.5]))));
+    messages.extend((0..300).map(|n| send("t.add", json!([n, 1]))));
+    let texts: Vec<_> = messages.iter().map(|sent| (stand.queue.clone(), 0, sent.envelope.clone())).collect();
+    broker.publish_all(&texts).await.unwrap();
+    let mut most = 0;
+    loop {
+        let (_, unacked) = stand.rest().await;
+        most = most.max(unacked);
+        if stand.inspect("active", json!({})).await.as_array().is_some_and(|running| running.len() == 2) {
+            break;
+        }
+    }
+    // Both slots are taken: no more is held than 2 × 4.
+    let (queued, unacked) = stand.rest().await;
+    assert!((292..=300).contains(&queued) && unacked <= 8, "{queued} queued, {unacked} held");
+    assert!(most > 8, "never more than {most} were held: nothing was fetched ahead");
+    let list = broker.keys().key(&stand.queue);
+    let texts: Vec<String> = redis::AsyncCommands::lrange(&mut broker.connection(), list, 0, -1).await.unwrap();
+    let left: Vec<_> = texts
+        .iter()
+        .rev()
+        .map(|text| {
+            let envelope = petiole_protocol::Envelope::parse(text.as_bytes()).unwrap();
+            let message = petiole_protocol::TaskMessage::decode(&envelope, &["json".into()]).unwrap();
+            (message.args[0].as_u64().unwrap(), message.redelivered)
+        })
+        .collect();
+    let expected: Vec<_> = (300 - queued..300).map(|n| (n, false)).collect();
+    assert_eq!(left, expected, "in their old order, and unmarked");
+    for sent in [&messages[0], &messages[2999], messages.last().unwrap()] {
+        assert_eq!(stand.result(&sent.task_id).await.status, "SUCCESS");
+    }
+    stand.drained().await;
+    assert_eq!(stand.inspect("stats", json!({})).await["total"], json!({"t.add": 3300, "t.sleeps": 2}));
+    stand.stop().await;
+}
+
+#[tokio::test]
+async fn without_a_reserve_nothing_is_fetched_ahead() {
+    let stand = Stand::new(&[("WORKER_PREFETCH_MULTIPLIER", "1")]).await;
+    for _ in 0..1000 {
+        stand.send("t.add", json!([1, 2]), |_| {}).await;
+    }
+    let mut most = 0;
+    while stand.rest().await != (0, 0) {
+        most = most.max(stand.rest().await.1);
+    }
+    assert!(most <= 2, "{most} were held");
+    stand.stop().await;
+}
+
+#[tokio::test]
 async fn a_task_longer_than_the_visibility_timeout_runs_once() {
     let settings = [("VISIBILITY_TIMEOUT", "1"), ("TASK_ACKS_LATE", "1")];
     let stand = Stand::new(&settings).await;
