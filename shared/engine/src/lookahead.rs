@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn more_is_fetched_ahead_as_long_as_it_runs_in_half_a_turn() {
-        let (quick, long) = (Duration::from_micros(100), Duration::from_micros(900));
+        let (quick, long) = (TURN / 10, TURN * 9 / 10);
         assert_eq!(next(8, 8, quick, true, 0), 16);
         assert_eq!(next(60, 60, quick, true, 60), MOST);
         assert_eq!(next(16, 16, long, true, 16), 16);

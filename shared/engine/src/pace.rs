@@ -10,12 +10,14 @@ use std::time::{Duration, Instant};
 
 use crate::task::Task;
 
+/// A build without optimizations is so many times slower: in it the same tasks are to be quick.
+const SLOWER: u64 = if cfg!(debug_assertions) { 10 } else { 1 };
 /// A run that ends within this costs less than its way to another thread.
-const MOMENT: Duration = Duration::from_micros(25);
+const MOMENT: Duration = Duration::from_micros(25 * SLOWER);
 /// A run that takes longer than this may have been held up by others, or not.
-const LONG: Duration = Duration::from_micros(250);
+const LONG: Duration = Duration::from_micros(250 * SLOWER);
 /// A run that takes longer than this has blocked its thread.
-const BLOCKED: Duration = Duration::from_millis(5);
+const BLOCKED: Duration = Duration::from_millis(5 * SLOWER);
 /// So many quick runs make a quick task.
 const PROVEN: i32 = 8;
 /// More of them do not count.
@@ -25,7 +27,7 @@ const SETBACK: i32 = 16;
 /// So much a run counts that has blocked its thread.
 const BLOCKED_SETBACK: i32 = 2_000;
 /// For so long what was received runs at once; then Redis is to be spoken to again.
-pub(crate) const TURN: Duration = Duration::from_millis(1);
+pub(crate) const TURN: Duration = Duration::from_millis(SLOWER);
 
 /// How quick the runs of one task were of late.
 #[derive(Debug, Default)]
@@ -90,7 +92,7 @@ mod tests {
     use super::*;
 
     fn runs(pace: &Pace, times: i32, micros: u64, ended: bool) -> bool {
-        (0..times).for_each(|_| pace.record(Duration::from_micros(micros), ended));
+        (0..times).for_each(|_| pace.record(Duration::from_micros(micros * SLOWER), ended));
         pace.is_quick()
     }
 
