@@ -101,9 +101,11 @@ async fn what_is_fetched_ahead_of_quick_tasks_goes_back_unmarked_when_slow_ones_
 #[tokio::test]
 async fn without_a_reserve_nothing_is_fetched_ahead() {
     let stand = Stand::new(&[("WORKER_PREFETCH_MULTIPLIER", "1")]).await;
-    for _ in 0..1000 {
-        stand.send("t.add", json!([1, 2]), |_| {}).await;
-    }
+    let mut task = petiole_client::TaskSend::new("t.add");
+    task.args = vec![json!(1), json!(2)];
+    let texts: Vec<_> =
+        (0..2000).map(|_| (stand.queue.clone(), 0, stand.client.prepare(task.clone()).unwrap().envelope)).collect();
+    stand.client.broker().publish_all(&texts).await.unwrap();
     let mut most = 0;
     while stand.rest().await != (0, 0) {
         most = most.max(stand.rest().await.1);
