@@ -115,8 +115,8 @@ pub(crate) struct TaskView {
 impl Tasks {
     /// Send a task
     ///
-    /// Any task that is allowed (`ALLOWED_TASKS`; never Celery's own) and that some worker knows. The request's id is among
-    /// the message's headers as `request_id`.
+    /// Any task that is allowed (`ALLOWED_TASKS`; never Celery's own) and that some worker knows; while no worker runs, any
+    /// that is allowed. The request's id is among the message's headers as `request_id`.
     #[oai(path = "/v1/tasks", method = "post", operation_id = "sendTask", tag = "Group::Tasks")]
     async fn send(
         &self,
