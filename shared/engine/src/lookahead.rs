@@ -53,9 +53,9 @@ impl Lookahead {
 
     /// How many messages to fetch, where the prefetch count leaves this room.
     pub(crate) fn room(&mut self, room: usize) -> usize {
-        let ahead = self.size.saturating_sub(self.unread.len().saturating_sub(self.size));
-        self.beyond |= ahead > room;
-        room.max(ahead)
+        let fetched = to_fetch(room, self.size, self.unread.len());
+        self.beyond |= self.unread.len() + fetched > room;
+        fetched
     }
 
     /// Deliveries have come, that were asked for then.
@@ -113,13 +113,18 @@ impl Lookahead {
     }
 }
 
+/// How many messages to fetch beside those unread: a turn's worth for while these run, and no less than the room allows.
+fn to_fetch(room: usize, size: usize, unread: usize) -> usize {
+    room.max(2 * size).saturating_sub(unread).min(room.max(size))
+}
+
 /// How many to fetch ahead when `ran` of `given` messages ended at once.
 fn next(given: usize, ran: usize, took: Duration, more: bool, size: usize) -> usize {
     if ran < given {
-        // As many as a turn is enough for.
-        return ran.max(1);
+        // As many as a turn is enough for; when none were fetched ahead, the prefetch count was in the way.
+        return if size == 0 { 0 } else { ran.clamp(1, MOST) };
     }
-    if more && ran >= size && took < TURN / 2 { (2 * ran).clamp(size, MOST) } else { size }
+    if more && ran >= size && took < TURN / 2 { (2 * ran).min(MOST) } else { size }
 }
 
 #[cfg(test)]
@@ -137,5 +142,18 @@ mod tests {
         assert_eq!(next(3, 3, quick, true, 16), 16);
         // The turn was over before all had run.
         assert_eq!((next(16, 5, long, true, 16), next(16, 0, long, true, 16)), (5, 1));
+        assert_eq!((next(400, 300, long, true, 16), next(400, 400, quick, true, 16)), (MOST, MOST));
+        // The prefetch count did not allow for all.
+        assert_eq!(next(16, 5, quick, true, 0), 0);
+    }
+
+    #[test]
+    fn what_is_unread_counts() {
+        // By the prefetch count alone.
+        assert_eq!((to_fetch(8, 0, 0), to_fetch(8, 0, 3), to_fetch(0, 0, 0)), (8, 5, 0));
+        // One turn's worth runs, one comes.
+        assert_eq!((to_fetch(0, 16, 0), to_fetch(0, 16, 16), to_fetch(0, 16, 24), to_fetch(0, 16, 40)), (16, 16, 8, 0));
+        // A large prefetch count is still a bound.
+        assert_eq!((to_fetch(400, 16, 0), to_fetch(400, 16, 300), to_fetch(400, 16, 400)), (400, 100, 0));
     }
 }

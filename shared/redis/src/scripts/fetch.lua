@@ -6,8 +6,6 @@ local call, room, spare = redis.call, tonumber(ARGV[1]), ARGV[2]
 -- Of plain signs only: a tag that is no text could be read by nobody, and with it nothing that was fetched together with it.
 -- Tied to the beginning: tried from every place of a long message without a tag, it would keep Redis busy for minutes.
 local pattern = '^.*"delivery_tag": ?"([^"\\%c\128-\255]+)"'
--- longer than any zset-max-listpack-value that makes sense
-local LONG = string.rep('-', 1024)
 local out, tags, fields, n, again = {1}, {}, {}, 0, false
 for i = 4, #KEYS do
     if room <= 0 then break end
@@ -29,18 +27,16 @@ end
 if n > 0 then
     local now = call('TIME')
     local score = now[1] .. '.' .. string.format('%06d', now[2])
-    local scores, found = {}, n
-    if n > 2 then
-        -- A small sorted set is a list, through which each ZADD reads scores as text. A member that is too long for one makes
-        -- it a tree, and that it stays.
-        scores[1], scores[2], found = score, LONG, n + 1
-    end
+    -- A small sorted set is a list, through which each ZADD reads scores as text. A member that is too long for one (64 bytes;
+    -- zset-max-listpack-value) makes it a tree, and that it stays.
+    local scores, found, long = {}, n, n > 2 and string.rep('-', 256)
+    if long then scores[1], scores[2], found = score, long, n + 1 end
     for i = 1, n do
         scores[#scores + 1] = score
         scores[#scores + 1] = tags[i]
     end
     local added = call('ZADD', KEYS[2], 'NX', unpack(scores))
-    if n > 2 then call('ZREM', KEYS[2], LONG) end
+    if long then call('ZREM', KEYS[2], long) end
     if added < found then
         -- two messages with one tag would hide one another
         local seen = {}
