@@ -7,8 +7,8 @@ import celery
 from cluster import TASKS, wait
 
 
-# Messages that a worker holds: four slots, four times as many prefetched.
-HELD = 16
+# Messages that a worker may have run and not acknowledged: twice what it fetches ahead of quick tasks.
+HELD = 64
 
 
 def books(house, sent, may_double=0):
@@ -20,7 +20,8 @@ def books(house, sent, may_double=0):
 
 def strike(house, options, load, **settings):
     """Gives three workers a load and kills one of them in the middle of it, again and again. Gives how many messages they had
-    begun and not acknowledged at the kills, at most: four slots, and what they hold besides may have ended just before."""
+    begun and not acknowledged at the kills, at most: twice what they fetch ahead of quick tasks (WORKER_LOOKAHEAD, 32), all of
+    which may have ended just before."""
     names = ["a", "b", "c"]
     for name in names:
         house.start(name, **settings)

@@ -34,6 +34,9 @@ pub struct WorkerConfig {
     pub eta_task_limit: Option<usize>,
     /// `WORKER_DISABLE_PREFETCH`, `--disable-prefetch`: fetch one message a slot beside what runs. Celery fetches none.
     pub disable_prefetch: bool,
+    /// `WORKER_LOOKAHEAD`: how many messages are fetched at once at most, beyond the prefetch count, while all tasks end at
+    /// once; 0: none. Petiole's own.
+    pub lookahead: usize,
     /// `WORKER_SEND_TASK_EVENTS` (also `WORKER_SEND_EVENTS`), `-E`.
     pub send_task_events: bool,
     /// `TASK_ACKS_LATE`.
@@ -159,6 +162,7 @@ impl WorkerConfig {
             eta_task_limit: set(reader, "WORKER_ETA_TASK_LIMIT")
                 .then(|| with!(number, "WORKER_ETA_TASK_LIMIT", 0, 0..=1_000_000)),
             disable_prefetch: with!(boolean, "WORKER_DISABLE_PREFETCH", false),
+            lookahead: with!(number, "WORKER_LOOKAHEAD", 32, 0..=200),
             send_task_events: with!(boolean, "WORKER_SEND_TASK_EVENTS", events),
             acks_late: with!(boolean, "TASK_ACKS_LATE", false),
             acks_confirmed: with!(boolean, "TASK_ACKS_CONFIRMED", false),

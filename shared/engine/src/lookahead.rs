@@ -16,8 +16,6 @@ use crate::heartbeat::CLAIM;
 use crate::pace::{TURN, Turn};
 use crate::worker::Worker;
 
-/// So many are fetched ahead at most: with more, Redis' work on each gets no less.
-const MOST: usize = 96;
 /// What was fetched longer ago may have been taken by others, who took this worker for dead.
 const STALE: Duration = CLAIM.checked_div(2).expect("2 is not 0");
 
@@ -30,15 +28,16 @@ pub(crate) struct Lookahead {
     beyond: bool,
     /// When this worker was last seen to go on.
     alive: Instant,
-    /// A prefetch of one message a slot is a wish to hold no other.
-    allowed: bool,
+    /// The largest size.
+    most: usize,
 }
 
 impl Lookahead {
     /// Nothing at hand.
     pub(crate) fn new(worker: &Worker) -> Self {
-        let allowed = worker.config.multiplier() != 1;
-        Self { unread: VecDeque::new(), size: 0, beyond: false, alive: Instant::now(), allowed }
+        // A prefetch of one message a slot is a wish to hold no other.
+        let most = if worker.config.multiplier() == 1 { 0 } else { worker.config.lookahead };
+        Self { unread: VecDeque::new(), size: 0, beyond: false, alive: Instant::now(), most }
     }
 
     /// Is everything read?
@@ -100,8 +99,9 @@ impl Lookahead {
                 self.size = 0;
             }
         }
-        if ended && self.allowed {
-            self.size = next(before, before - self.unread.len(), turn.took(), more, self.size);
+        if ended {
+            let ran = before - self.unread.len();
+            self.size = next(before, ran, turn.took(), more, self.size).min(self.most);
         }
         Ok(())
     }
@@ -122,9 +122,9 @@ fn to_fetch(room: usize, size: usize, unread: usize) -> usize {
 fn next(given: usize, ran: usize, took: Duration, more: bool, size: usize) -> usize {
     if ran < given {
         // As many as a turn is enough for; when none were fetched ahead, the prefetch count was in the way.
-        return if size == 0 { 0 } else { ran.clamp(1, MOST) };
+        return if size == 0 { 0 } else { ran.max(1) };
     }
-    if more && ran >= size && took < TURN / 2 { (2 * ran).min(MOST) } else { size }
+    if more && ran >= size && took < TURN / 2 { 2 * ran } else { size }
 }
 
 #[cfg(test)]
@@ -135,14 +135,12 @@ mod tests {
     fn more_is_fetched_ahead_as_long_as_it_runs_in_half_a_turn() {
         let (quick, long) = (TURN / 10, TURN * 9 / 10);
         assert_eq!(next(8, 8, quick, true, 0), 16);
-        assert_eq!(next(60, 60, quick, true, 60), MOST);
         assert_eq!(next(16, 16, long, true, 16), 16);
         // The queue has run dry, or less came than was asked for.
         assert_eq!(next(8, 8, quick, false, 0), 0);
         assert_eq!(next(3, 3, quick, true, 16), 16);
         // The turn was over before all had run.
         assert_eq!((next(16, 5, long, true, 16), next(16, 0, long, true, 16)), (5, 1));
-        assert_eq!((next(400, 300, long, true, 16), next(400, 400, quick, true, 16)), (MOST, MOST));
         // The prefetch count did not allow for all.
         assert_eq!(next(16, 5, quick, true, 0), 0);
     }
