@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures::{FutureExt, poll};
@@ -121,12 +122,20 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
         let asked = Instant::now();
         let exchange = {
             let mut exchange = pin!(consumer.exchange(unsettled.settlements(), &queues, room));
-            if !ahead.is_empty() && poll!(exchange.as_mut()).is_pending() {
-                // The request is on its way to Redis when the connection has had its turn; what is at hand runs meanwhile.
-                tokio::task::yield_now().await;
-                ahead.receive(worker, !drained)?;
+            if ahead.is_empty() {
+                exchange.await?
+            } else {
+                match poll!(exchange.as_mut()) {
+                    // A connection that has gone says so at once.
+                    Poll::Ready(exchange) => exchange?,
+                    Poll::Pending => {
+                        // The request leaves when the connection has had its turn; what is at hand runs while Redis works.
+                        tokio::task::yield_now().await;
+                        ahead.receive(worker, !drained)?;
+                        exchange.await?
+                    }
+                }
             }
-            exchange.await?
         };
         *pause = Duration::from_millis(50);
         drained = (drained || exchange.drained) && exchange.taken;
