@@ -110,7 +110,11 @@ impl Storage {
             let mut ids: Vec<i64> = messages.iter().map(|message| message.id).collect();
             let refused = match publish(messages).await {
                 Ok(refused) => refused,
-                Err(reason) => return Ok(Relayed { failure: Some(reason), ..Relayed::default() }),
+                Err(reason) => {
+                    // Now, and not when the connection is next used: the next round is not to find them locked.
+                    transaction.rollback().await?;
+                    return Ok(Relayed { failure: Some(reason), ..Relayed::default() });
+                }
             };
             ids.retain(|id| refused.iter().all(|(other, _)| other != id));
             if !ids.is_empty() {
