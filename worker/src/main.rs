@@ -60,6 +60,8 @@ fn run() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
     let ended = runtime.block_on(work(arguments));
     petiole_otel::stop();
+    // What was given up may be a thread that never ends.
+    runtime.shutdown_background();
     ended
 }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use petiole_client::{Client, ClientConfig, ClientError};
 use petiole_protocol::Map;
 use petiole_redis::broker::Side;
@@ -13,6 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tracing::{info, warn};
 
+use crate::bootsteps::Bootsteps;
 use crate::config::WorkerConfig;
 use crate::control::{Commands, ControlState};
 use crate::events::Events;
@@ -47,6 +49,11 @@ pub enum EngineError {
         /// Why not.
         source: std::io::Error,
     },
+    /// A loop that never ends has ended: a mistake of the worker, which must not live on as half of one.
+    #[error(
+        "the worker's {0} has ended by itself, most likely by the panic logged above: what it held runs again elsewhere"
+    )]
+    Ended(&'static str),
     /// Signals cannot be listened to, or no loopback socket can be had.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -161,7 +168,8 @@ impl App {
     /// Runs a worker until it is told to stop: by a signal, or by the control command `shutdown`.
     ///
     /// # Errors
-    /// Settings with which it cannot start. A Redis that is away is waited for.
+    /// Settings with which it cannot start, or a part of it that panicked: then it stops at once, as by a kill, so that whoever
+    /// started it starts it again. A Redis that is away is waited for.
     pub async fn run(self, config: WorkerConfig, broker_url: &str, result_backend: &str) -> Result<(), EngineError> {
         let (worker, unsettled) = self.worker(config, broker_url, result_backend).await?;
         crate::trace::watch_panics();
@@ -173,55 +181,62 @@ impl App {
         worker.shutdown.listen()?;
         banner(&worker);
 
-        let mut background = vec![
-            tokio::spawn(crate::heartbeat::keep_claims(worker.clone())),
-            tokio::spawn(crate::timer::bring_back(worker.clone())),
-        ];
+        let mut beside = Bootsteps::default();
+        beside.start("keeping of claims", crate::heartbeat::keep_claims(worker.clone()));
+        beside.start("timer", crate::timer::bring_back(worker.clone()));
         if let Some(address) = worker.config.metrics_address {
-            background.push(crate::metrics::serve(worker.clone(), address).await?);
+            beside.add("port of figures", crate::metrics::serve(worker.clone(), address).await?);
         }
         if worker.config.enable_remote_control {
-            background.push(tokio::spawn(crate::control::listen(worker.clone())));
+            beside.start("remote control", crate::control::listen(worker.clone()));
         }
         if worker.config.state_db.is_some() {
-            background.push(tokio::spawn(crate::statedb::keep(worker.clone())));
+            beside.start("state database", crate::statedb::keep(worker.clone()));
         }
         if worker.config.purge {
             purge(&worker).await?;
         }
         if !worker.config.without_heartbeat {
-            background.push(tokio::spawn(crate::heartbeat::beat(worker.clone())));
+            beside.start("heartbeat", crate::heartbeat::beat(worker.clone()));
         }
         if worker.autoscale.is_some() {
-            background.push(tokio::spawn(crate::autoscale::watch(worker.clone())));
+            beside.start("autoscaler", crate::autoscale::watch(worker.clone()));
         }
         // Before the first task: it may be one that others know to be revoked.
         if !worker.config.without_mingle {
             crate::gossip::mingle(&worker).await;
         }
-        let mut consuming = tokio::spawn(crate::consumer::consume(worker.clone(), unsettled));
-        worker.shutdown.wait_warm().await;
+        let consumer = tokio::spawn(crate::consumer::consume(worker.clone(), unsettled));
+        let consumer = consumer.map(|ended| ended.is_ok()).shared();
+        tokio::select! {
+            biased;
+            () = worker.shutdown.wait_warm() => {}
+            _ = consumer.clone() => return Err(EngineError::Ended("consumer")),
+            name = beside.ended() => return Err(EngineError::Ended(name)),
+        }
         // What was fetched at the last moment must be known before it is given back.
         tokio::select! {
             () = worker.shutdown.wait_fetching() => {}
-            _ = &mut consuming => {}
+            _ = consumer.clone() => {}
         }
         finish(&worker).await;
         worker.concluding.close();
         let settled = async {
             worker.concluding.wait().await;
             worker.shutdown.end_settling();
-            // A panic of the loop has been reported.
-            let _ = (&mut consuming).await;
+            consumer.clone().await;
         };
         if !worker.shutdown.patiently(settled).await {
             warn!("Redis is away: what was not acknowledged will run again elsewhere");
         }
-        background.iter().for_each(tokio::task::JoinHandle::abort);
+        beside.stop();
         say_goodbye(&worker).await;
         crate::statedb::save(&worker).await;
         info!("worker: {} is gone", worker.node);
-        Ok(())
+        match consumer.now_or_never() {
+            Some(false) => Err(EngineError::Ended("consumer")),
+            _ => Ok(()),
+        }
     }
 
     /// The parts of a worker, before it does anything.

@@ -34,6 +34,7 @@
 
 pub mod app;
 mod autoscale;
+mod bootsteps;
 mod builtins;
 mod canvas;
 pub mod cli;

@@ -10,10 +10,11 @@ mod pool;
 mod queues;
 mod revoke;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use petiole_protocol::Map;
 use petiole_protocol::pidbox::{self, Request};
 use petiole_redis::RedisError;
@@ -108,7 +109,8 @@ async fn handle(worker: &Arc<Worker>, request: Request) {
         Err(why) => return error!("pidbox: {why}"),
     }
     debug!(method = request.method, "pidbox received a command");
-    let reply = match dispatch(worker, &request.method, request.arguments).await {
+    let answer = AssertUnwindSafe(dispatch(worker, &request.method, request.arguments)).catch_unwind().await;
+    let reply = match answer.unwrap_or_else(|_| Err("it panicked: the worker's log says where".into())) {
         Ok(Some(reply)) => reply,
         Ok(None) => return,
         Err(refusal) => {

@@ -14,6 +14,8 @@ async fn control_commands() {
     let names = stand.inspect("registered", json!({})).await;
     assert!(names.as_array().unwrap().contains(&json!("t.add")), "{names}");
     assert_eq!(stand.inspect("no_such", json!({})).await, json!({"error": "KeyError('no_such')"}));
+    let stumbled = stand.inspect("stumble", json!({})).await;
+    assert_eq!(stumbled, json!({"error": "it panicked: the worker's log says where"}));
     assert_eq!(stand.inspect("enable_events", json!({})).await, json!({"ok": "task events enabled"}));
     assert_eq!(stand.inspect("enable_events", json!({})).await, json!({"ok": "task events already enabled"}));
     assert_eq!(stand.inspect("pool_grow", json!({"n": 2})).await, json!({"ok": "pool will grow"}));

@@ -43,6 +43,7 @@ impl Stand {
             .task::<sends>()
             .task::<sleeps>()
             .register(Acts(runs.clone()))
+            .control_command("stumble", |_, _| async { panic!("as a mistake in a command would") })
             .build()
             .unwrap();
         let mut client = ClientConfig::new(&url, &url);
