@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use petiole_beat::TZ_VARIANTS;
+use petiole_beat::Zone;
 use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
 use poem_openapi::types::{ParseError, ParseFromJSON, ParseResult, ToJSON, Type};
 use serde_json::Value;
@@ -84,7 +84,7 @@ text_type!(
     ZoneName,
     "time zone",
     MetaSchema {
-        enum_items: TZ_VARIANTS.iter().map(|zone| Value::from(zone.name())).collect(),
+        enum_items: Zone::names().into_iter().map(Value::from).collect(),
         ..MetaSchema::new("string")
     }
 );

@@ -1,7 +1,7 @@
 //! Schedules as requests bring them and answers show them.
 
 use chrono::{DateTime, Utc};
-use petiole_beat::{Schedule, ScheduleError, Tz};
+use petiole_beat::{Schedule, ScheduleError, Zone};
 use petiole_storage::{NewSchedule, ScheduleTimes};
 use poem::http::StatusCode;
 use poem_openapi::Object;
@@ -331,7 +331,7 @@ pub(crate) struct ScheduleView {
 }
 
 impl ScheduleView {
-    pub(crate) fn new(stored: petiole_storage::Schedule, zone: Tz) -> Self {
+    pub(crate) fn new(stored: petiole_storage::Schedule, zone: &Zone) -> Self {
         let what = stored.what;
         let last = stored.last_run_at.map_or(stored.active_since, |ran| ran.max(stored.active_since));
         let next = schedule_of(&what.times).ok().filter(|_| what.enabled);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use petiole_ai::{Embedder, Reranker, embedder_from, reranker_from};
-use petiole_beat::Tz;
+use petiole_beat::Zone;
 use petiole_client::queues::Queues;
 use petiole_client::{Client, ClientConfig};
 use petiole_settings::{Reader, Settings};
@@ -46,7 +46,7 @@ pub struct State {
     pub(crate) queues: Arc<Queues>,
     pub(crate) recent: Arc<Recent>,
     /// The application's clock on the wall.
-    pub(crate) time_zone: Tz,
+    pub(crate) time_zone: Zone,
     /// What is counted.
     pub(crate) metrics: Metrics,
     /// Where the built-in page's link to Flower leads: a URL, or a port of its own host.

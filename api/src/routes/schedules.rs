@@ -62,7 +62,7 @@ impl Schedules {
         within(state.limits.request, state.tasks.check(&new.task)).await?;
         let stored = state.storage.create_schedule(Uuid::now_v7(), new).await.map_err(refused)?;
         let location = format!("/v1/schedules/{}", stored.id);
-        Ok(CreatedSchedule::Created(Json(ScheduleView::new(stored, state.time_zone)), location))
+        Ok(CreatedSchedule::Created(Json(ScheduleView::new(stored, &state.time_zone)), location))
     }
 
     /// Look at a schedule
@@ -75,7 +75,7 @@ impl Schedules {
         /// The schedule's id.
         id: Path<Uuid>,
     ) -> Answer<Json<ScheduleView>, One> {
-        Ok(Json(ScheduleView::new(state.storage.schedule(id.0).await?, state.time_zone)))
+        Ok(Json(ScheduleView::new(state.storage.schedule(id.0).await?, &state.time_zone)))
     }
 
     /// List schedules
@@ -102,7 +102,7 @@ impl Schedules {
         let after = cursor.0.as_deref().filter(|cursor| !cursor.is_empty()).map(Cursor::decode).transpose()?;
         let page = state.storage.schedules(&filter, after, limit.0).await?;
         Ok(Json(SchedulePage {
-            items: page.items.into_iter().map(|stored| ScheduleView::new(stored, state.time_zone)).collect(),
+            items: page.items.into_iter().map(|stored| ScheduleView::new(stored, &state.time_zone)).collect(),
             next_cursor: page.next.map(|cursor| cursor.encode()),
         }))
     }
@@ -174,8 +174,8 @@ async fn known(state: &State, task: &str) -> Result<(), Problem> {
 
 /// Whether a schedule is as `If-Match` says.
 fn expected(state: &State, if_match: &IfMatch) -> impl Fn(&Schedule) -> bool + Send + Sync {
-    let time_zone = state.time_zone;
-    move |now| if_match.allows(&ScheduleView::new(now.clone(), time_zone))
+    let time_zone = state.time_zone.clone();
+    move |now| if_match.allows(&ScheduleView::new(now.clone(), &time_zone))
 }
 
 async fn change(
@@ -188,7 +188,7 @@ async fn change(
     let change = |what| change(what).map_err(ChangeError::Refused);
     let changed = state.storage.change_schedule(id, Some(&expected), change).await;
     match changed {
-        Ok(stored) => Ok(Json(ScheduleView::new(stored, state.time_zone))),
+        Ok(stored) => Ok(Json(ScheduleView::new(stored, &state.time_zone))),
         Err(ChangeError::Storage(error)) => Err(refused(error).into()),
         Err(ChangeError::Refused(problem)) => Err(problem.into()),
     }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use chrono_tz::Tz;
 use petiole_client::ClientConfig;
+use petiole_protocol::time_zone::Zone;
 use petiole_settings::{Reader, time_zone};
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ use crate::entry::Entry;
 #[derive(Debug, Clone)]
 pub struct BeatConfig {
     /// `TIMEZONE`; without it UTC, or the system's with `ENABLE_UTC=0`.
-    pub time_zone: Tz,
+    pub time_zone: Zone,
     /// `BEAT_MAX_LOOP_INTERVAL`, `--max-interval`: the longest sleep.
     pub max_interval: Duration,
     /// `BEAT_CRON_STARTING_DEADLINE`: what should have run longer ago than this is not caught up.
@@ -92,11 +92,11 @@ mod tests {
         ]);
         let config = BeatConfig::read(&mut reader);
         reader.finish().unwrap();
-        assert_eq!((config.time_zone, config.max_interval.as_secs()), (Tz::Europe__Berlin, 300));
+        assert_eq!((config.time_zone.name(), config.max_interval.as_secs()), ("Europe/Berlin", 300));
         assert_eq!((config.schedule[0].name.as_str(), config.sending.default_queue.as_str()), ("add", "celery"));
         assert_eq!(config.cron_starting_deadline, Some(TimeDelta::seconds(60)));
         let config = BeatConfig::read(&mut Reader::from_map([("A", "b")]));
-        assert_eq!((config.time_zone, config.cron_starting_deadline), (Tz::UTC, None));
+        assert_eq!((config.time_zone, config.cron_starting_deadline), (Zone::UTC, None));
     }
 
     #[test]

@@ -3,8 +3,7 @@
 use std::fmt;
 
 use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveDateTime, NaiveTime, Timelike, Utc};
-use chrono_tz::Tz;
-use petiole_protocol::time_zone;
+use petiole_protocol::time_zone::{self, Zone};
 
 use crate::schedule::ScheduleError;
 
@@ -115,7 +114,7 @@ impl Crontab {
     /// Fields are matched against the clock on the wall. An hour that is repeated counts once (its first pass), and a time that
     /// is skipped is due as long after the skip as it was meant to be after the hour before it: all as in Celery. Unlike
     /// Celery's, the answer is always later than `after`.
-    pub fn next_after(&self, after: DateTime<Utc>, zone: Tz) -> Option<DateTime<Utc>> {
+    pub fn next_after(&self, after: DateTime<Utc>, zone: &Zone) -> Option<DateTime<Utc>> {
         let mut wall = time_zone::wall(after, zone);
         loop {
             wall = self.next_wall(wall)?;

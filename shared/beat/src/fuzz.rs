@@ -2,10 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 use chrono::{TimeDelta, Utc};
-use chrono_tz::Tz;
 use petiole_client::ClientConfig;
 use petiole_fuzz::{run, texts};
 use petiole_protocol::serializer::from_json;
+use petiole_protocol::time_zone::Zone;
 use serde_json::Value;
 
 use crate::entry::Entry;
@@ -29,13 +29,14 @@ fn fuzz_when_entries_ran() {
         r#"{"last_run_at":"+262142-12-31T23:59:59Z","total_run_count":1}"#,
         r#"{"last_run_at":"-262143-01-01T00:00:00Z","total_run_count":18446744073709551615}"#,
     ]);
+    let new_york: Zone = "America/New_York".parse().unwrap();
     run("when entries ran", &seeds, |bytes| {
         let Some(ran) = ran_of(&String::from_utf8_lossy(bytes)) else { return };
         assert_eq!(ran_of(&text_of(&ran)).as_ref(), Some(&ran));
         let now = Utc::now();
         for schedule in &schedules {
             for deadline in [None, Some(TimeDelta::seconds(60))] {
-                if let Due::Since(since) = schedule.due(ran.last_run_at, now, Tz::America__New_York, deadline) {
+                if let Due::Since(since) = schedule.due(ran.last_run_at, now, &new_york, deadline) {
                     let _ = ran.again(schedule.ran(ran.last_run_at, since, now), "id".into());
                 }
             }
@@ -51,12 +52,13 @@ fn fuzz_entries() {
         r#"{"fields":{"task":"t","schedule":{"minute":"*/10","hour":[1,2],"day_of_week":"mon-fri","day_of_month":"1-7","month_of_year":"jan"}}}"#,
         r#"{"hourly":{"task":"t","schedule":3600.0,"relative":true,"options":{"countdown":1.5,"time_limit":3}}}"#,
     ]);
+    let lord_howe: Zone = "Australia/Lord_Howe".parse().unwrap();
     run("entries", &seeds, |bytes| {
         let Ok(Value::Object(map)) = from_json(bytes) else { return };
         let now = Utc::now();
         for entry in Entry::read_all(&map).into_iter().flatten() {
             let _ = (message(&entry, &ClientConfig::new("", ""), now, now).is_ok(), entry.schedule.to_string());
-            let _ = entry.schedule.due(now - TimeDelta::days(400), now, Tz::Australia__Lord_Howe, None);
+            let _ = entry.schedule.due(now - TimeDelta::days(400), now, &lord_howe, None);
         }
     });
 }

@@ -3,8 +3,7 @@
 use std::fmt;
 
 use chrono::{DateTime, NaiveDateTime, NaiveTime, TimeDelta, Timelike, Utc};
-use chrono_tz::Tz;
-use petiole_protocol::time_zone;
+use petiole_protocol::time_zone::{self, Zone};
 
 use crate::schedule::ScheduleError;
 
@@ -46,7 +45,7 @@ impl Interval {
     }
 
     /// The first time after `after`.
-    pub fn next_after(&self, after: DateTime<Utc>, zone: Tz) -> Option<DateTime<Utc>> {
+    pub fn next_after(&self, after: DateTime<Utc>, zone: &Zone) -> Option<DateTime<Utc>> {
         if self.relative { self.next_rounded(after, zone) } else { after.checked_add_signed(self.every) }
     }
 
@@ -58,7 +57,7 @@ impl Interval {
     }
 
     /// Rounds down what is one interval after `after`, never to `after` or before it.
-    fn next_rounded(&self, after: DateTime<Utc>, zone: Tz) -> Option<DateTime<Utc>> {
+    fn next_rounded(&self, after: DateTime<Utc>, zone: &Zone) -> Option<DateTime<Utc>> {
         let wall = time_zone::wall(after, zone);
         let end = after.checked_add_signed(self.every)?;
         if self.every >= TimeDelta::days(1) {
@@ -86,7 +85,7 @@ impl Interval {
             .or(Some(end))
     }
 
-    fn occurrences(&self, wall: NaiveDateTime, zone: Tz) -> Vec<DateTime<Utc>> {
+    fn occurrences(&self, wall: NaiveDateTime, zone: &Zone) -> Vec<DateTime<Utc>> {
         let (first, second) = time_zone::instants(self.rounded(wall), zone);
         vec![first, second]
     }

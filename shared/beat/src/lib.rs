@@ -28,11 +28,11 @@ mod service;
 mod source;
 mod store;
 
-pub use chrono_tz::{TZ_VARIANTS, Tz};
 pub use config::BeatConfig;
 pub use crontab::Crontab;
 pub use entry::{Entry, Ran};
 pub use interval::Interval;
+pub use petiole_protocol::time_zone::Zone;
 pub use schedule::{Due, Schedule, ScheduleError, time_zone};
 pub use service::Beat;
 pub use source::{Source, SourceError};

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use chrono_tz::Tz;
+use petiole_protocol::time_zone::{UnknownZone, Zone};
 use serde_json::Value;
 
 use crate::crontab::Crontab;
@@ -24,8 +24,8 @@ pub enum ScheduleError {
     #[error("interval {0}")]
     Interval(String),
     /// A time zone that nobody knows.
-    #[error("timezone {0:?} is not in the time zone database; a name such as Europe/Berlin is")]
-    Zone(String),
+    #[error("timezone {0}")]
+    Zone(#[from] UnknownZone),
     /// Another kind of schedule.
     #[error("{0}")]
     Kind(String),
@@ -43,7 +43,7 @@ pub enum ScheduleError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Schedule {
     /// At certain minutes, by the clock of a time zone; none: by the application's (`TIMEZONE`).
-    Crontab(Crontab, Option<Tz>),
+    Crontab(Crontab, Option<Zone>),
     /// Every so often.
     Interval(Interval),
 }
@@ -75,16 +75,16 @@ impl Schedule {
     }
 
     /// The first time after `after`; none: there is none within forty years.
-    pub fn next_after(&self, after: DateTime<Utc>, zone: Tz) -> Option<DateTime<Utc>> {
+    pub fn next_after(&self, after: DateTime<Utc>, zone: &Zone) -> Option<DateTime<Utc>> {
         match self {
-            Self::Crontab(crontab, own) => crontab.next_after(after, own.unwrap_or(zone)),
+            Self::Crontab(crontab, own) => crontab.next_after(after, own.as_ref().unwrap_or(zone)),
             Self::Interval(interval) => interval.next_after(after, zone),
         }
     }
 
     /// Is it due at `now`, when it last ran at `last`? With a `deadline` (`beat_cron_starting_deadline`), a crontab that should
     /// have run longer ago than that is not caught up.
-    pub fn due(&self, last: DateTime<Utc>, now: DateTime<Utc>, zone: Tz, deadline: Option<TimeDelta>) -> Due {
+    pub fn due(&self, last: DateTime<Utc>, now: DateTime<Utc>, zone: &Zone, deadline: Option<TimeDelta>) -> Due {
         let next = self.next_after(last, zone);
         let Some(since) = next.filter(|next| *next <= now) else { return Due::At(next) };
         let in_time = match (self, deadline) {
@@ -148,8 +148,8 @@ impl Schedule {
 ///
 /// # Errors
 /// [`ScheduleError::Zone`].
-pub fn time_zone(name: &str) -> Result<Tz, ScheduleError> {
-    name.parse().map_err(|_| ScheduleError::Zone(name.to_owned()))
+pub fn time_zone(name: &str) -> Result<Zone, ScheduleError> {
+    Ok(name.parse()?)
 }
 
 /// As Celery shows it.

@@ -122,7 +122,7 @@ impl<'a> Scheduler<'a> {
         let now = Utc::now();
         let entry = Arc::clone(&planned.entry);
         let last = entry.active_since.map_or(planned.ran.last_run_at, |since| since.max(planned.ran.last_run_at));
-        let since = match entry.schedule.due(last, now, config.time_zone, config.cron_starting_deadline) {
+        let since = match entry.schedule.due(last, now, &config.time_zone, config.cron_starting_deadline) {
             Due::Since(since) => since,
             Due::At(at) => {
                 planned.at = at;
@@ -149,7 +149,7 @@ impl<'a> Scheduler<'a> {
             Ok(Sent::Done) => {
                 debug!("{} sent. id->{}", entry.task.name, message.id);
                 sources.ran(&entry.key, &ran);
-                let next = entry.schedule.due(ran.last_run_at, now, config.time_zone, None);
+                let next = entry.schedule.due(ran.last_run_at, now, &config.time_zone, None);
                 planned.at = match next {
                     Due::At(at) => at,
                     Due::Since(at) => Some(at),

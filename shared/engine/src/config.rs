@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chrono_tz::Tz;
 use petiole_client::{ClientConfig, Routes};
 use petiole_protocol::compression::Compression;
 use petiole_protocol::serializer::{ACCEPTABLE, ResultFormat, Serializer};
+use petiole_protocol::time_zone::Zone;
 use petiole_settings::Reader;
 
 /// What a worker is told by its environment; flags of the command line come on top.
@@ -72,7 +72,7 @@ pub struct WorkerConfig {
     /// `RESULT_CHORD_EXPIRES`: of the counts and parts of chords.
     pub chord_expires: Duration,
     /// `TIMEZONE`; without it UTC, or the system's with `ENABLE_UTC=0`. Times without an offset are of it.
-    pub time_zone: Tz,
+    pub time_zone: Zone,
     /// `ENABLE_UTC`.
     pub enable_utc: bool,
     /// `WORKER_DIRECT`: also consume a queue of this worker's own, `<node name>.dq2`.

@@ -182,7 +182,7 @@ pub(crate) fn receive(worker: &Arc<Worker>, mut delivery: Delivery, turn: Option
             return false;
         }
     };
-    let times = match request::times(&message, worker.config.time_zone) {
+    let times = match request::times(&message, &worker.config.time_zone) {
         Ok(times) => times,
         Err(what) => {
             discard(worker, delivery, &DecodeError::shape(what));

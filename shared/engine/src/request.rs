@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use chrono::{DateTime, Utc};
-use chrono_tz::Tz;
+use petiole_protocol::time_zone::Zone;
 use petiole_protocol::{TaskMessage, time};
 use petiole_redis::consumer::Delivery;
 use serde_json::{Value, json};
@@ -221,7 +221,7 @@ pub(crate) type Times = (Option<DateTime<Utc>>, Option<DateTime<Utc>>);
 ///
 /// # Errors
 /// The name and the text of the one that is no time.
-pub(crate) fn times(message: &TaskMessage, zone: Tz) -> Result<Times, String> {
+pub(crate) fn times(message: &TaskMessage, zone: &Zone) -> Result<Times, String> {
     let read = |name: &str, text: &Option<String>| match text {
         None => Ok(None),
         Some(text) => match time::parse_in(text, zone) {
