@@ -81,6 +81,7 @@ pub(crate) async fn keep_claims(worker: Arc<Worker>) {
         let claims = &worker.claims;
         let round = async {
             let dead = keep_alive(&worker).await?;
+            claims.record(&held(&worker).into_iter().collect::<Vec<_>>()).await?;
             if renewed.elapsed() >= (visibility / 4).min(Duration::from_secs(60)) {
                 claims.renew(&held(&worker).into_iter().collect::<Vec<_>>()).await?;
                 renewed = tokio::time::Instant::now();

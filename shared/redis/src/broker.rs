@@ -82,21 +82,6 @@ impl Broker {
         self.run(&pipe).await
     }
 
-    /// Settles messages: they are done. Twice is as good as once.
-    ///
-    /// # Errors
-    /// Redis is away: to be called again.
-    pub async fn ack(&self, owner: &str, tags: &[String]) -> Result<(), RedisError> {
-        if tags.is_empty() {
-            return Ok(());
-        }
-        let mut pipe = pipe();
-        pipe.atomic().zrem(self.keys().unacked_index(), tags).ignore();
-        pipe.hdel(self.keys().unacked(), tags).ignore();
-        pipe.srem(self.keys().held(owner), tags).ignore();
-        self.run(&pipe).await
-    }
-
     /// Gives messages that `owner` holds back, marked as redelivered. For [`Side::Next`] the last one given is served first.
     /// Gives how many were still its own to be given back.
     ///

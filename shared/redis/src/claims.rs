@@ -14,6 +14,7 @@ use crate::broker::{Broker, GiveBack, Side, redelivered};
 use crate::commands::Commands;
 use crate::error::RedisError;
 use crate::keys::Keys;
+use crate::long;
 use crate::scripts;
 
 /// A scan that takes longer than this has died.
@@ -104,6 +105,21 @@ impl Claims {
         Ok(())
     }
 
+    /// Records in `unacked` what was fetched as [long](crate::long) and is still held: Python's workers find it there.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn record(&self, tags: &[String]) -> Result<(), RedisError> {
+        let (mut connection, keys) = self.parts();
+        let long: Vec<&String> = tags.iter().filter(|tag| long::is_tag(tag)).collect();
+        // A few at a time: each is a long text in Lua's hands.
+        for some in long.chunks(16) {
+            let mut record = scripts::RECORD.key(keys.unacked());
+            record.key(keys.unacked_index()).arg(some).invoke_async::<()>(&mut connection).await?;
+        }
+        Ok(())
+    }
+
     /// The worker goes: it holds nothing any more.
     ///
     /// # Errors
@@ -138,6 +154,7 @@ impl Claims {
             return Ok(0);
         }
         let (mut connection, keys) = self.parts();
+        self.record(tags).await?;
         let entries: Vec<Option<Vec<u8>>> =
             cmd("HMGET").arg(keys.unacked()).arg(tags).query_async(&mut connection).await?;
         let (mut back, mut stale) = (Vec::new(), Vec::new());

@@ -16,6 +16,7 @@ use crate::broker::Broker;
 use crate::error::RedisError;
 use crate::handover;
 use crate::keys::PRIORITY_STEPS;
+use crate::long::{self, Long};
 use crate::scripts;
 use crate::settle::{self, Settled, Settlement};
 
@@ -46,6 +47,7 @@ pub struct Consumer {
     owner: String,
     turn: usize,
     fetched: u64,
+    long: Long,
 }
 
 /// What one round trip brought.
@@ -74,7 +76,17 @@ impl Consumer {
         scripts::load(&mut connection, &scripts::SETTLE).await?;
         let shared = backend.shares(broker);
         let (broker, backend) = (broker.clone(), backend.clone());
-        Ok(Self { connection, pushes, broker, backend, shared, owner: owner.to_owned(), turn: 0, fetched: 0 })
+        Ok(Self {
+            connection,
+            pushes,
+            broker,
+            backend,
+            shared,
+            owner: owner.to_owned(),
+            turn: 0,
+            fetched: 0,
+            long: Long::new(),
+        })
     }
 
     /// Settles, and moves up to `room` messages of the queues into `unacked`: the lowest priority number first, the queues
@@ -111,7 +123,17 @@ impl Consumer {
         }
         let settling = pipe.cmd_iter().count();
         if fetches {
-            pipe.add_command(self.fetch(queues, room));
+            self.turn = (self.turn + 1) % queues.len();
+        }
+        let long = fetches && self.long.is_on();
+        if long {
+            // Reading them asks Redis to tell when they change (CLIENT TRACKING).
+            self.lists(queues).for_each(|(_, list)| {
+                pipe.llen(list);
+            });
+        } else if fetches {
+            let fetch = self.fetch(queues, room);
+            pipe.add_command(fetch);
         }
         let answers = match self.send(&pipe).await {
             Err(error) if scripts::is_unknown(&error) => {
@@ -132,10 +154,52 @@ impl Consumer {
                 (exchange.deliveries, exchange.taken) = handover::taken(settlements, taken);
             }
         }
-        if let Some(Value::Array(flat)) = answers.next() {
+        if long {
+            self.fetch_long(queues, room, answers, &mut exchange).await?;
+        } else if let Some(Value::Array(flat)) = answers.next() {
+            let known = exchange.deliveries.len();
             self.read(flat, queues, &mut exchange)?;
+            self.long.came(&exchange.deliveries[known..]);
         }
         Ok(exchange)
+    }
+
+    /// Fetches without the script, of lists whose lengths are known by now.
+    async fn fetch_long(
+        &mut self,
+        queues: &[String],
+        room: usize,
+        lengths: impl Iterator<Item = Value>,
+        exchange: &mut Exchange,
+    ) -> Result<(), RedisError> {
+        let lengths: Vec<u64> = lengths.map(u64::from_redis_value).collect::<Result<_, _>>().map_err(unexpected)?;
+        let lists = self.lists(queues).zip(lengths).map(|((queue, list), length)| (queue.clone(), list, length));
+        let lists: Vec<_> = lists.collect();
+        let wanted = self.long.wanted(lists.into_iter(), room);
+        if wanted.is_empty() {
+            exchange.drained = true;
+            return Ok(());
+        }
+        let (keys, owner) = (self.broker.keys().clone(), &self.owner);
+        let answers = long::fetch(&keys, owner, &wanted).query_async(&mut self.connection).await?;
+        let fetched = long::read(wanted, answers)?;
+        self.long.came(&fetched.deliveries);
+        if !fetched.void.is_empty() {
+            long::strike(&keys, owner, &fetched.void).query_async::<()>(&mut self.connection).await?;
+        }
+        self.broker.hand_back(owner, &fetched.again).await?;
+        exchange.deliveries.extend(fetched.deliveries);
+        Ok(())
+    }
+
+    /// The queues' lists, in the order of service.
+    fn lists<'a>(&self, queues: &'a [String]) -> impl Iterator<Item = (&'a String, String)> + use<'a> {
+        let (turn, keys) = (self.turn, self.broker.keys().clone());
+        PRIORITY_STEPS.into_iter().flat_map(move |step| {
+            let keys = keys.clone();
+            let order = queues.iter().cycle().skip(turn).take(queues.len());
+            order.map(move |queue| (queue, keys.list(queue, i64::from(step))))
+        })
     }
 
     /// Sends a pipeline; the first error counts, and leaves what came with it undone or to be done again.
@@ -149,23 +213,17 @@ impl Consumer {
     }
 
     fn fetch(&mut self, queues: &[String], room: usize) -> Cmd {
-        self.turn = (self.turn + 1) % queues.len();
         self.fetched += 1;
         let keys = self.broker.keys();
         let mut call = cmd("EVALSHA");
         call.arg(scripts::FETCH.hash()).arg(3 + queues.len() * PRIORITY_STEPS.len());
         call.arg(keys.unacked()).arg(keys.unacked_index()).arg(keys.held(&self.owner));
-        let order = || queues.iter().cycle().skip(self.turn).take(queues.len());
-        for step in PRIORITY_STEPS {
-            for queue in order() {
-                call.arg(keys.list(queue, i64::from(step)));
-            }
+        for (_, list) in self.lists(queues) {
+            call.arg(list);
         }
         call.arg(room).arg(format!("petiole:{}:{}", self.owner, self.fetched));
-        for _ in PRIORITY_STEPS {
-            for queue in order() {
-                call.arg(format!(", \"\", {}]", serde_json::Value::from(queue.as_str())));
-            }
+        for (queue, _) in self.lists(queues) {
+            call.arg(format!(", \"\", {}]", serde_json::Value::from(queue.as_str())));
         }
         call
     }

@@ -13,6 +13,7 @@
 //! | `ahead` | long texts that do not pass through the script | |
 //! | [`handover`] | messages that a worker sends and takes on itself | |
 //! | [`waiting`] | messages whose time is far off | celery.worker.strategy holds them in memory |
+//! | `long` | long messages are fetched without a script | |
 //! | [`dead`] | messages that no worker will run | |
 //! | [`claims`] | who holds what, and what becomes of a dead worker's messages | QoS.restore_visible |
 //! | [`roll`] | do other workers than Petiole's live | |
@@ -38,6 +39,7 @@ pub mod fanout;
 mod fuzz;
 pub mod handover;
 pub mod keys;
+mod long;
 pub mod publish_once;
 pub mod queues;
 pub mod roll;

@@ -38,11 +38,21 @@ macro_rules! script {
         $(#[$doc])*
         pub(crate) static $name: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!(concat!("scripts/", $file))));
     };
+    ($(#[$doc:meta])* $name:ident, $before:literal, $file:literal) => {
+        $(#[$doc])*
+        pub(crate) static $name: LazyLock<Script> = LazyLock::new(|| {
+            Script::new(concat!(include_str!(concat!("scripts/", $before)), include_str!(concat!("scripts/", $file))))
+        });
+    };
 }
 
 script!(
     /// Gives messages back to their lists.
-    RESTORE, "restore.lua"
+    RESTORE, "record.lua", "restore.lua"
+);
+script!(
+    /// Records long messages in `unacked`.
+    RECORD, "record.lua", "record_all.lua"
 );
 script!(
     /// Strikes tags without messages.
@@ -74,7 +84,7 @@ script!(
 );
 script!(
     /// Lets a message wait for its time.
-    WAIT, "wait.lua"
+    WAIT, "record.lua", "wait.lua"
 );
 script!(
     /// Puts messages whose time has come back to their queues.

@@ -11,6 +11,7 @@ end
 local pushed = 0
 for i = 5, #KEYS do
     local tag, message = ARGV[2 * (i - 4) + 1], ARGV[2 * (i - 4) + 2]
+    record(tag)
     local due
     if limit then
         local score = call('ZSCORE', KEYS[2], tag)

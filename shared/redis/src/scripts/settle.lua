@@ -31,6 +31,14 @@ end
 local held = #asked > 0 and call('SMISMEMBER', KEYS[3], unpack(asked))
 -- A Python worker that gives a message back to its queue knows nothing of held sets.
 local there = #asked > 0 and call('ZMSCORE', KEYS[2], unpack(asked))
+-- Long messages that are not recorded yet: only their owner knows of them.
+local fetched, front = {}, string.match(KEYS[1], '^(.*)unacked$')
+for i, tag in ipairs(asked) do
+    if not there[i] and string.sub(tag, 1, 8) == 'fetched:' then
+        local key = front .. 'petiole:' .. tag
+        if call('EXISTS', key) == 1 then there[i], fetched[tag] = true, key end
+    end
+end
 
 -- pushes a message; gives the text of an error
 local function push(list, text)
@@ -180,7 +188,11 @@ for i = 1, total do
             error('unknown write ' .. tostring(letter), 0)
         end
     end
-    if place[i] and not lost and status ~= 2 then acknowledged[#acknowledged + 1] = argv[1 + i] end
+    if place[i] and not lost and status ~= 2 then
+        local tag = argv[1 + i]
+        acknowledged[#acknowledged + 1] = tag
+        if fetched[tag] then call('DEL', fetched[tag]) end
+    end
     out[i] = status
 end
 if #acknowledged > 0 then

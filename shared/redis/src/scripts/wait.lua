@@ -4,6 +4,7 @@
 -- A message that is no longer the owner's was put here before, or another has it: nothing is done.
 local call, tag = redis.call, ARGV[1]
 if call('SREM', KEYS[3], tag) == 0 then return 0 end
+record(tag)
 call('ZREM', KEYS[2], tag)
 if call('HDEL', KEYS[1], tag) == 0 then return 0 end
 -- two messages with one tag would hide one another

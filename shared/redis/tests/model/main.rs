@@ -20,7 +20,7 @@ fn heard() -> impl Strategy<Value = Heard> {
 fn step() -> impl Strategy<Value = Step> {
     let (worker, which) = (0..3_usize, 0..8_usize);
     prop_oneof![
-        6 => (0..10_i64).prop_map(|priority| Step::Send { priority }),
+        6 => (0..10_i64, any::<bool>()).prop_map(|(priority, long)| Step::Send { priority, long }),
         8 => (worker.clone(), 1..5_usize, heard()).prop_map(|(worker, room, heard)| Step::Fetch { worker, room, heard }),
         8 => (worker.clone(), which.clone(), heard()).prop_map(|(worker, which, heard)| Step::Settle { worker, which, heard }),
         3 => worker.clone().prop_map(|worker| Step::SettleAgain { worker }),
@@ -38,6 +38,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => worker.clone().prop_map(|worker| Step::RestoreSeen { worker }),
         2 => worker.clone().prop_map(|worker| Step::RestoreOverdue { worker }),
         2 => Just(Step::RestoreAsKombu),
+        2 => worker.clone().prop_map(|worker| Step::Record { worker }),
         1 => worker.prop_map(|worker| Step::KeepAlive { worker }),
     ]
 }

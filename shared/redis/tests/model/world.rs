@@ -15,6 +15,9 @@ use petiole_redis::{Backend, Broker, Connector};
 use redis::AsyncCommands;
 use serde_json::json;
 
+/// How long a long message is, in bytes.
+const LONG: usize = 10_000;
+
 /// Does the one who called hear what became of it?
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Heard {
@@ -27,6 +30,8 @@ pub(crate) enum Heard {
 pub(crate) enum Step {
     Send {
         priority: i64,
+        /// So long that the next ones are fetched without the script.
+        long: bool,
     },
     Fetch {
         worker: usize,
@@ -92,6 +97,10 @@ pub(crate) enum Step {
     },
     /// The same by a Python worker, who knows nothing of claims.
     RestoreAsKombu,
+    /// A round of a worker's heart: long messages that are still held go into `unacked`.
+    Record {
+        worker: usize,
+    },
     KeepAlive {
         worker: usize,
     },
@@ -152,8 +161,9 @@ impl World {
 
     pub(crate) async fn take(&mut self, step: &Step) {
         match *step {
-            Step::Send { priority } => {
-                let mut message = TaskMessage::new("t", format!("m{}", self.sent), vec![], Default::default());
+            Step::Send { priority, long } => {
+                let args = if long { vec![json!("x".repeat(LONG))] } else { vec![] };
+                let mut message = TaskMessage::new("t", format!("m{}", self.sent), args, Default::default());
                 self.sent += 1;
                 message.properties.priority = priority;
                 message.properties.routing_key = "q".into();
@@ -261,6 +271,11 @@ impl World {
                 self.claims(&self.workers[worker].owner).restore_visible(Duration::ZERO).await.unwrap();
             }
             Step::RestoreAsKombu => self.restore_as_kombu().await,
+            Step::Record { worker } => {
+                let Worker { owner, known, .. } = &self.workers[worker];
+                let tags: Vec<String> = known.iter().map(|delivery| delivery.tag.clone()).collect();
+                self.claims(owner).record(&tags).await.unwrap();
+            }
             Step::KeepAlive { worker } => {
                 let claims = self.claims(&self.workers[worker].owner);
                 claims.keep_alive(Duration::from_secs(60), Duration::from_secs(60)).await.unwrap();
@@ -304,6 +319,12 @@ impl World {
             self.take(&Step::SettleAgain { worker }).await;
         }
         self.restore_as_kombu().await;
+        // What was long may be known to its holder alone, dead or alive.
+        let owners: Vec<String> = connection.zrange(self.broker.keys().owners(), 0, -1).await.unwrap();
+        for owner in owners {
+            let tags: Vec<String> = connection.smembers(self.broker.keys().held(&owner)).await.unwrap();
+            self.claims("somebody").restore(&owner, &tags).await.unwrap();
+        }
         let waiting: Vec<String> = connection.zrange(self.broker.keys().waiting(), 0, -1).await.unwrap();
         for tag in waiting {
             let _: () = connection.zadd(self.broker.keys().waiting(), tag, 1).await.unwrap();
@@ -313,9 +334,14 @@ impl World {
             self.broker.replay(&letter.id).await.unwrap();
         }
         self.workers[0] = self.start().await;
-        self.take(&Step::Fetch { worker: 0, room: 1000, heard: Heard::Answer }).await;
-        while !self.workers[0].known.is_empty() {
-            self.take(&Step::Settle { worker: 0, which: 0, heard: Heard::Answer }).await;
+        loop {
+            self.take(&Step::Fetch { worker: 0, room: 1000, heard: Heard::Answer }).await;
+            if self.workers[0].known.is_empty() {
+                break;
+            }
+            while !self.workers[0].known.is_empty() {
+                self.take(&Step::Settle { worker: 0, which: 0, heard: Heard::Answer }).await;
+            }
         }
     }
 
@@ -332,6 +358,14 @@ impl World {
         for entry in unacked.values() {
             let entry: serde_json::Value = serde_json::from_str(entry).unwrap();
             at("unacked", &entry[0].to_string());
+        }
+        let fetched: Vec<String> = connection.keys(keys.key("petiole:fetched:*")).await.unwrap();
+        for key in fetched {
+            // The queue alone: others were faster.
+            let held: Vec<String> = connection.lrange(key, 0, -1).await.unwrap();
+            if let [message, _queue] = &held[..] {
+                at("fetched", message);
+            }
         }
         let waiting: HashMap<String, String> = connection.hgetall(keys.waiting_messages()).await.unwrap();
         waiting.values().for_each(|entry| at("waiting", entry.split_once('\n').unwrap().1));
@@ -385,7 +419,7 @@ impl World {
         let mut holders: HashMap<String, Vec<String>> = HashMap::new();
         for worker in &self.workers {
             let held: Vec<String> = connection.smembers(keys.held(&worker.owner)).await.unwrap();
-            for tag in held.into_iter().filter(|tag| unacked.contains(tag)) {
+            for tag in held.into_iter().filter(|tag| unacked.contains(tag) || tag.starts_with("fetched:")) {
                 holders.entry(tag).or_default().push(worker.owner.clone());
             }
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use petiole_redis::broker::{GiveBack, Side};
 use petiole_redis::claims::Claims;
 use petiole_redis::consumer::Delivery;
+use petiole_redis::settle::Settlement;
 use redis::AsyncCommands;
 use serde_json::{Value, json};
 
@@ -25,7 +26,8 @@ async fn fetch_moves_into_unacked_in_order_of_priority() {
     let entry: String = f.broker.connection().hget(f.broker.keys().unacked(), &some[0].tag).await.unwrap();
     let entry: Value = serde_json::from_str(&entry).unwrap();
     assert_eq!((entry[0]["headers"]["task"].as_str(), &entry[1], &entry[2]), (Some("first"), &json!(""), &json!("q")));
-    f.broker.ack("w", &some.iter().map(|d| d.tag.clone()).collect::<Vec<_>>()).await.unwrap();
+    let done: Vec<_> = some.iter().map(|delivery| Settlement::acknowledge(&delivery.tag)).collect();
+    f.broker.settle("w", &f.backend, &done).await.unwrap();
     assert_eq!(f.counts("q").await, (1, 0, 0));
 }
 

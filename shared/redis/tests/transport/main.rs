@@ -5,6 +5,7 @@ mod broker;
 mod commands;
 mod fixture;
 mod handover;
+mod long;
 mod publish_once;
 mod settle;
 mod waiting;

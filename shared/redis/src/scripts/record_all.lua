@@ -1,0 +1,2 @@
+-- KEYS: unacked, unacked_index   ARGV: tags
+for _, tag in ipairs(ARGV) do record(tag) end
