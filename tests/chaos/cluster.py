@@ -188,7 +188,8 @@ class Cluster:
         def empty():
             try:
                 return not any(self.redis.llen(f"celery{step}") for step in ("", "\x06\x163", "\x06\x166", "\x06\x169")) \
-                    and not self.redis.hlen("unacked") and not self.redis.zcard("petiole:waiting")
+                    and not self.redis.hlen("unacked") and not self.redis.zcard("petiole:waiting") \
+                    and not self.redis.keys("petiole:fetched:*")
             except redis.exceptions.RedisError:
                 return False
         try:
