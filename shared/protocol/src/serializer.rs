@@ -10,6 +10,7 @@
 //! Whatever comes in becomes a JSON [`Value`], nested no deeper than [`MAX_DEPTH`].
 
 mod json;
+pub(crate) mod json_writer;
 mod msgpack;
 mod pickle;
 mod tagged;
