@@ -113,7 +113,10 @@ def frozen(house, options):
 def full(house, options):
     """maxmemory is reached, with noeviction: nothing can be written for a while."""
     workers(house, "a", "b")
-    house.send(options.tasks // 2, ignore_result=False)
+    quarter = options.tasks // 4
+    house.send(quarter, ignore_result=False)
+    # Long ones are fetched in another way.
+    house.send(options.tasks // 2 - quarter, first=quarter, ignore_result=False, argsrepr="x" * 16_000)
     house.redis.config_set("maxmemory-policy", "noeviction")
     house.redis.config_set("maxmemory", house.redis.info("memory")["used_memory"])
     before = len(house.runs())

@@ -144,22 +144,25 @@ impl Consumer {
             }
             answers => answers?,
         };
-        let mut answers = answers.into_iter();
+        let mut settled = answers;
+        let fetched = settled.split_off(settling);
         let mut exchange = Exchange { taken: true, ..Exchange::default() };
+        // First, since it may fail: what the settlements hand over leaves them.
+        if long {
+            self.fetch_long(queues, room, fetched, &mut exchange).await?;
+        } else if let Some(Value::Array(flat)) = fetched.into_iter().next() {
+            self.read(flat, queues, &mut exchange)?;
+            self.long.came(&exchange.deliveries);
+        }
         if !settlements.is_empty() {
-            let answer = settle::answer(answers.by_ref().take(settling).collect());
+            let answer = settle::answer(settled);
             exchange.settled = settle::outcome(settlements, &answer)?;
             if let Value::Array(answer) = &answer {
                 let taken = answer.get(settlements.len()..).unwrap_or_default();
-                (exchange.deliveries, exchange.taken) = handover::taken(settlements, taken);
+                let (mut deliveries, all) = handover::taken(settlements, taken);
+                deliveries.append(&mut exchange.deliveries);
+                (exchange.deliveries, exchange.taken) = (deliveries, all);
             }
-        }
-        if long {
-            self.fetch_long(queues, room, answers, &mut exchange).await?;
-        } else if let Some(Value::Array(flat)) = answers.next() {
-            let known = exchange.deliveries.len();
-            self.read(flat, queues, &mut exchange)?;
-            self.long.came(&exchange.deliveries[known..]);
         }
         Ok(exchange)
     }
@@ -169,19 +172,25 @@ impl Consumer {
         &mut self,
         queues: &[String],
         room: usize,
-        lengths: impl Iterator<Item = Value>,
+        lengths: Vec<Value>,
         exchange: &mut Exchange,
     ) -> Result<(), RedisError> {
-        let lengths: Vec<u64> = lengths.map(u64::from_redis_value).collect::<Result<_, _>>().map_err(unexpected)?;
+        let lengths = Vec::<u64>::from_redis_value(Value::Array(lengths)).map_err(unexpected)?;
         let lists = self.lists(queues).zip(lengths).map(|((queue, list), length)| (queue.clone(), list, length));
-        let lists: Vec<_> = lists.collect();
-        let wanted = self.long.wanted(lists.into_iter(), room);
+        let wanted = self.long.wanted(lists, room);
         if wanted.is_empty() {
             exchange.drained = true;
             return Ok(());
         }
         let (keys, owner) = (self.broker.keys().clone(), &self.owner);
-        let answers = long::fetch(&keys, owner, &wanted).query_async(&mut self.connection).await?;
+        let answers = match long::fetch(&keys, owner, &wanted).query_async(&mut self.connection).await {
+            Err(error) if long::is_full(&error) => {
+                // A script may take out of a Redis that is full.
+                self.long.came(&[]);
+                return Ok(());
+            }
+            answers => answers?,
+        };
         let fetched = long::read(wanted, answers)?;
         self.long.came(&fetched.deliveries);
         if !fetched.void.is_empty() {

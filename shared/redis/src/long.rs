@@ -53,6 +53,11 @@ pub(crate) fn is_tag(tag: &str) -> bool {
     tag.starts_with("fetched:")
 }
 
+/// Was the transaction refused because Redis is full? Then none of it was done.
+pub(crate) fn is_full(error: &redis::RedisError) -> bool {
+    matches!(error.code(), Some("OOM" | "EXECABORT"))
+}
+
 impl Keys {
     /// Where a long message is. Petiole's own.
     fn fetched(&self, tag: &str) -> String {
