@@ -129,7 +129,7 @@ status() {
 # logs: one line a time, the older first; each service has its colour
 logs() {
   # Compose writes codes for terminals even into a pipe.
-  local follow=no color=yes arguments=() services=() paint='s/^\x1b\[2K//;' number=0 service
+  local follow=no color=yes arguments=() services=() paint='s/\r?\x1b\[2K//g;' number=0 service
   while [ $# -gt 0 ]; do
     case $1 in
       -f | --follow) follow=yes ;;

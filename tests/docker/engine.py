@@ -1,4 +1,5 @@
 """A stack in containers, of a copy of this checkout, under a project name of its own."""
+import itertools
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 import httpx
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+NUMBERS = itertools.count()
 SERVICES = ("database", "redis", "api", "worker", "flower")
 # What somebody's shell may hold and that would lead the scripts elsewhere.
 FOREIGN = re.compile(r"^(API|APP|BROKER|CELERY|DATABASE|FLOWER|HTTPS?|OPENAI|POSTGRES|REDIS|RESULT|SITE|TASK|WORKER|COMPOSE|IMAGE)_|^TEST_")
@@ -71,7 +73,8 @@ class Project:
         self.home = Path(tempfile.mkdtemp(prefix="petiole-docker-"))
         self.home.chmod(0o755)
         self.folder = self.home / "petiole"
-        self.name = f"petiole-test-{os.getpid()}-{environment}"
+        # Two copies of one environment are two projects: one is stopped while the other runs.
+        self.name = f"petiole-test-{os.getpid()}-{next(NUMBERS)}-{environment}"
         listed = run("git", "-c", f"safe.directory={CHECKOUT}", "-C", CHECKOUT, "ls-files", "-z", "--cached", "--others",
                      "--exclude-standard").stdout
         for name in filter(None, listed.split("\0")):
