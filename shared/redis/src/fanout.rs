@@ -29,16 +29,21 @@ impl Broker {
     }
 }
 
-/// Subscribes to control requests, and with `gossip` to the events of other workers.
+/// The events that workers send of themselves (celery.events, celery.worker.consumer.gossip), as routing keys.
+const GOSSIP: [&str; 5] = ["worker.online", "worker.heartbeat", "worker.offline", "worker.elect", "worker.elect.ack"];
+
+/// Subscribes to control requests, and with `gossip` to the events of other workers. By name, where kombu has patterns: Redis tries
+/// each pattern at each PUBLISH, and only without any can it be told that nobody waits for a result.
 ///
 /// # Errors
 /// Redis is away or refuses.
 pub async fn listen(connector: &Connector, gossip: bool) -> Result<PubSub, RedisError> {
     let mut channel = connector.subscriber().await?;
-    channel.psubscribe(connector.keys().channel(pidbox::EXCHANGE, "")).await?;
+    let mut channels = vec![connector.keys().channel(pidbox::EXCHANGE, "")];
     if gossip {
-        channel.psubscribe(connector.keys().channel(petiole_protocol::event::EXCHANGE, "worker.*")).await?;
+        channels.extend(GOSSIP.map(|key| connector.keys().channel(petiole_protocol::event::EXCHANGE, key)));
     }
+    channel.subscribe(channels).await?;
     // Last: whoever listens to control and is not counted here passes for a Python worker, which is the safe mistake.
     channel.subscribe(connector.keys().roll()).await?;
     Ok(channel)

@@ -3,6 +3,7 @@
 
 mod broker;
 mod commands;
+mod fanout;
 mod fixture;
 mod handover;
 mod long;
