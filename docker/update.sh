@@ -56,16 +56,17 @@ outdated() {
 
 # roll SERVICE: as many new ones as there are, then the old ones go, one by one
 roll() {
-  local service=$1 old count new id
+  local service=$1 old count new id started=yes
   mapfile -t old < <(outdated "$service")
   count=$(compose ps -q "$service" | wc -l)
   if [ ${#old[@]} = 0 ]; then say "$service is up to date."; return; fi
   say "$service: ${#old[@]} new beside ${#old[@]} old"
   # All services are named by none: the others are left as they are, in the number that they have.
-  compose --progress quiet up -d --no-build --no-recreate "${keep[@]}" --scale "$service=$((count + ${#old[@]}))" </dev/null 9>&-
+  # Compose gives up by itself where another service waits for this one's health.
+  compose --progress quiet up -d --no-build --no-recreate "${keep[@]}" --scale "$service=$((count + ${#old[@]}))" </dev/null 9>&- || started=no
   mapfile -t new < <(compose ps -aq --no-trunc "$service" | grep -vxFf <(printf '%s\n' "${old[@]}"))
-  if ! (wait_healthy "$service"); then
-    docker rm -f "${new[@]}" >/dev/null
+  if ! (wait_healthy "$service") || [ $started = no ]; then
+    [ ${#new[@]} = 0 ] || docker rm -f "${new[@]}" >/dev/null
     die "the new version of $service is not healthy and was taken away; the old one runs on"
   fi
   for id in "${old[@]}"; do
