@@ -1,6 +1,6 @@
 //! What the result backend stores for a task (celery.backends.base: Backend._get_result_meta).
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::Map;
@@ -74,7 +74,7 @@ impl From<&str> for State {
 }
 
 /// A stored result, with its fields in Celery's order. `children` is null when it was written without a request.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskMeta {
     /// The state's name.
     pub status: String,
@@ -91,31 +91,31 @@ pub struct TaskMeta {
     #[serde(default)]
     pub date_done: Option<String>,
     /// The group of the message.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group_id: Option<String>,
     /// The parent of the message.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent_id: Option<String>,
     /// The task's name (`result_extended`).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The arguments (`result_extended`).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub args: Option<Value>,
     /// The keyword arguments (`result_extended`).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kwargs: Option<Value>,
     /// The worker's node name (`result_extended`).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<String>,
     /// Retries so far (`result_extended`).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retries: Option<u32>,
     /// The routing key of the delivery (`result_extended`).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<String>,
     /// The names of the stamps (`result_extended`).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stamped_headers: Option<Vec<String>>,
     /// The stamps (`result_extended`), each a key of its own on the wire.
     #[serde(skip)]
@@ -123,41 +123,6 @@ pub struct TaskMeta {
     /// The task's id.
     #[serde(default)]
     pub task_id: String,
-}
-
-/// What is written of a result. The fields that a stored one may lack come with `result_extended`, and with groups and parents.
-#[derive(Serialize)]
-struct Written<'a, R> {
-    status: &'a str,
-    result: R,
-    traceback: &'a Option<String>,
-    children: &'a Option<Vec<Value>>,
-    date_done: &'a Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    group_id: &'a Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    parent_id: &'a Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: &'a Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    args: &'a Option<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    kwargs: &'a Option<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    worker: &'a Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retries: &'a Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    queue: &'a Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stamped_headers: &'a Option<Vec<String>>,
-    task_id: &'a str,
-}
-
-impl Serialize for TaskMeta {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        self.written(&self.result).serialize(to)
-    }
 }
 
 impl TaskMeta {
@@ -208,7 +173,7 @@ impl TaskMeta {
         if !json_writer::holds_long_text(&self.result) {
             return serde_json::to_vec(self);
         }
-        let around = serde_json::to_vec(&self.written(()))?;
+        let around = serde_json::to_vec(&Self { result: Value::Null, ..self.clone() })?;
         // The result is the second field, behind the name of the state.
         let at = r#"{"status":,"result":"#.len() + serde_json::to_vec(&self.status)?.len();
         let (before, behind) = around.split_at(at);
@@ -218,27 +183,6 @@ impl TaskMeta {
         json_writer::write(&mut text, &self.result)?;
         text.extend_from_slice(behind.strip_prefix(b"null").unwrap_or(behind));
         Ok(text)
-    }
-
-    /// What is written of it, with something in the place of its result.
-    fn written<R>(&self, result: R) -> Written<'_, R> {
-        Written {
-            status: &self.status,
-            result,
-            traceback: &self.traceback,
-            children: &self.children,
-            date_done: &self.date_done,
-            group_id: &self.group_id,
-            parent_id: &self.parent_id,
-            name: &self.name,
-            args: &self.args,
-            kwargs: &self.kwargs,
-            worker: &self.worker,
-            retries: &self.retries,
-            queue: &self.queue,
-            stamped_headers: &self.stamped_headers,
-            task_id: &self.task_id,
-        }
     }
 
     /// Reads what is stored or published, in whatever format.
