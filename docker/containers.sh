@@ -129,7 +129,7 @@ status() {
 # logs: one line a time, the older first; each service has its colour
 logs() {
   # Compose writes codes for terminals even into a pipe.
-  local follow=no color=yes arguments=() services=() paint='s/\r?\x1b\[2K//g;' number=0 service
+  local follow=no color=yes arguments=() services=() paint='s/\r?\x1b\[2K//g;' number=0 service all
   while [ $# -gt 0 ]; do
     case $1 in
       -f | --follow) follow=yes ;;
@@ -142,13 +142,15 @@ logs() {
     shift
   done
   known
+  # Not in a pipe to grep, which may end it as a failure when it has found what it looks for.
+  all=$(compose config --services | sort)
   for service in "${services[@]}"; do
-    compose config --services | grep -qxF -- "$service" || die "unknown service '$service'; there are $(compose config --services | sort | tr '\n' ' ')"
+    grep -qxF -- "$service" <<<"$all" || die "unknown service '$service'; there are ${all//$'\n'/ }"
   done
   [ -t 1 ] && [ -z "${NO_COLOR:-}" ] || color=no
   [ "$follow" = no ] || arguments+=(--follow)
   if [ "$color" = yes ]; then
-    for service in $(compose config --services | sort); do
+    for service in $all; do
       paint+="s/^($service-[0-9]+ *\\|)/\\x1b[$((31 + number % 6))m\\1\\x1b[0m/;"
       number=$((number + 1))
     done
