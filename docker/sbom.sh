@@ -46,8 +46,8 @@ trap 'rm -rf "$work"' EXIT
   tar cf - --null -T -) | tar xf - -C "$work"
 for program in api worker; do
   (cd "$work" && "$tools/bin/cargo-cyclonedx" cyclonedx --quiet --manifest-path "$program/Cargo.toml" --format json --spec-version 1.5 \
-    --describe binaries --override-filename "$program.cdx")
-  file=$(find "$work/$program" -name '*.cdx*.json' | head -n 1)
+    --describe binaries)
+  file=$work/$program/${program}_bin.cdx.json
   [ -s "$file" ] || die "no bill of materials was made for $program"
   install -m 644 "$file" "$to/$program.cdx.json"
 done

@@ -52,6 +52,16 @@ def test_images_carry_labels(production):
         assert labels[f"{prefix}version"] and labels[f"{prefix}revision"] and labels[f"{prefix}created"]
 
 
+def test_a_bill_of_materials_names_crates_and_packages(production, tmp_path):
+    production.script("sbom.sh", "--to", tmp_path, seconds=1800)
+    for program in ("api", "worker"):
+        bill = json.loads((tmp_path / f"{program}.cdx.json").read_text())
+        crates = {part["name"]: part for part in bill["components"]}
+        assert bill["bomFormat"] == "CycloneDX" and {"tokio", "serde_json", "redis"} <= set(crates), program
+        assert crates["tokio"]["version"] and crates["tokio"]["licenses"]
+    assert "ca-certificates " in (tmp_path / "base.txt").read_text()
+
+
 def test_the_application_is_no_superuser(production):
     assert production.psql("SELECT rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls FROM pg_roles "
                            "WHERE rolname = 'petiole'").stdout.strip() == "f|f|f|f|f"
