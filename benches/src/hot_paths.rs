@@ -40,8 +40,8 @@ pub(crate) fn all() -> Vec<HotPath> {
     let accept = vec!["json".to_owned(), "msgpack".to_owned(), "yaml".to_owned()];
     let read = move |name, text: String| {
         let accept = accept.clone();
-        assert!(TaskMessage::read(text.as_bytes(), &accept).is_ok(), "{name}: the sample is no message");
-        HotPath::new(name, move || TaskMessage::read(black_box(text.as_bytes()), &accept))
+        assert!(TaskMessage::read(&text, &accept).is_ok(), "{name}: the sample is no message");
+        HotPath::new(name, move || TaskMessage::read(black_box(&text), &accept))
     };
     let packed = |serializer: Serializer| {
         let body = serializer.encode(&json!([samples::arguments(), {}, {}]));

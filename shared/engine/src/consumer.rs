@@ -173,7 +173,7 @@ async fn restore_forgotten(worker: &Worker) -> Result<(), RedisError> {
 pub(crate) fn receive(worker: &Arc<Worker>, mut delivery: Delivery, turn: Option<&Turn>) -> bool {
     let read = match delivery.message.take() {
         Some(message) => Ok(*message),
-        None => TaskMessage::read(delivery.text.as_bytes(), &worker.config.accept_content),
+        None => TaskMessage::read(&delivery.text, &worker.config.accept_content),
     };
     let message = match read {
         Ok(message) => message,

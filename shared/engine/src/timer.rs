@@ -223,7 +223,7 @@ impl Mine {
 
 /// A message that waits as a request that can be shown.
 fn request(worker: &Worker, waiting: Waiting) -> Option<Request> {
-    let message = TaskMessage::read(waiting.text.as_bytes(), &worker.config.accept_content).ok()?;
+    let message = TaskMessage::read(&waiting.text, &worker.config.accept_content).ok()?;
     let times = crate::request::times(&message, &worker.config.time_zone).ok()?;
     let task = worker.tasks.get(&message.task)?.clone();
     let delivery = petiole_redis::consumer::Delivery { queue: waiting.queue, ..Default::default() };

@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::Map;
+use crate::body_encoding;
 use crate::serializer::{DecodeError, JSON, from_json};
 use crate::signature::to_value;
 
@@ -93,7 +93,7 @@ impl Envelope {
         // Nearly all are of the plain form: their bodies are decoded where they lie.
         if let Ok(plain) = serde_json::from_slice::<Plain<'_>>(text)
             && plain.properties.get("body_encoding").and_then(Value::as_str) == Some("base64")
-            && let Ok(body) = STANDARD.decode(plain.body.as_bytes())
+            && let Ok(body) = body_encoding::decode(plain.body.as_bytes())
         {
             return Ok(Self {
                 body,
@@ -111,7 +111,7 @@ impl Envelope {
         };
         let encoding = take_text(&mut raw, "body_encoding");
         let body = match map.remove("body") {
-            Some(Value::String(text)) if encoding.as_deref() == Some("base64") => STANDARD.decode(text)?,
+            Some(Value::String(text)) if encoding.as_deref() == Some("base64") => body_encoding::decode(text)?,
             Some(Value::String(text)) => text.into_bytes(),
             other => return Err(DecodeError::shape(format!("body must be text, is {}", kind(other.as_ref())))),
         };
@@ -133,7 +133,7 @@ impl Envelope {
 
     fn form(&self) -> Form<'_> {
         Form {
-            body: STANDARD.encode(&self.body),
+            body: body_encoding::encode(&self.body),
             content_encoding: &self.content_encoding,
             content_type: &self.content_type,
             headers: &self.headers,

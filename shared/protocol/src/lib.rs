@@ -16,6 +16,7 @@
 //! | [`time`] | eta and expires | celery.utils.iso8601 |
 //! | [`time_zone`] | clocks on the wall | celery.utils.time |
 
+mod body_encoding;
 pub mod chain;
 pub mod compression;
 pub mod envelope;

@@ -173,7 +173,7 @@ impl TaskMeta {
         if !json_writer::holds_long_text(&self.result) {
             return serde_json::to_vec(self);
         }
-        let around = serde_json::to_vec(&Self { result: Value::Null, ..self.clone() })?;
+        let around = serde_json::to_vec(&self.without_result())?;
         // The result is the second field, behind the name of the state.
         let at = r#"{"status":,"result":"#.len() + serde_json::to_vec(&self.status)?.len();
         let (before, behind) = around.split_at(at);
@@ -183,6 +183,28 @@ impl TaskMeta {
         json_writer::write(&mut text, &self.result)?;
         text.extend_from_slice(behind.strip_prefix(b"null").unwrap_or(behind));
         Ok(text)
+    }
+
+    /// All but the result, which may be long.
+    fn without_result(&self) -> Self {
+        Self {
+            status: self.status.clone(),
+            result: Value::Null,
+            traceback: self.traceback.clone(),
+            children: self.children.clone(),
+            date_done: self.date_done.clone(),
+            group_id: self.group_id.clone(),
+            parent_id: self.parent_id.clone(),
+            name: self.name.clone(),
+            args: self.args.clone(),
+            kwargs: self.kwargs.clone(),
+            worker: self.worker.clone(),
+            retries: self.retries,
+            queue: self.queue.clone(),
+            stamped_headers: self.stamped_headers.clone(),
+            stamps: self.stamps.clone(),
+            task_id: self.task_id.clone(),
+        }
     }
 
     /// Reads what is stored or published, in whatever format.

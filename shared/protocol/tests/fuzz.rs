@@ -73,12 +73,16 @@ fn fuzz_envelopes() {
         (plain["body"], plain["properties"]["body_encoding"]) = (body.into(), Value::Null);
         Some(plain.to_string().into_bytes())
     }));
+    let long = TaskMessage::new("t", "1", vec!["a long text, ".repeat(1000).into()], Map::new());
+    seeds.push(long.encode("t".into()).to_text().into_bytes());
     run("envelopes", &seeds, |bytes| {
         let Ok(envelope) = Envelope::parse(bytes) else { return };
         let _ = envelope.to_text();
         // The short way may not see more or less than the long one.
-        let (short, long) = (TaskMessage::read(bytes, &accept()), TaskMessage::decode(&envelope, &accept()));
-        assert_eq!(short.as_ref().ok(), long.as_ref().ok());
+        let long = TaskMessage::decode(&envelope, &accept());
+        if let Ok(text) = std::str::from_utf8(bytes) {
+            assert_eq!(TaskMessage::read(text, &accept()).ok(), long.as_ref().ok().cloned());
+        }
         if let Ok(message) = long {
             let text = message.encode("t".into()).to_text();
             assert!(Envelope::parse(text.as_bytes()).is_ok(), "what is written can be read: {text}");

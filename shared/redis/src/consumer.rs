@@ -16,7 +16,7 @@ use crate::broker::Broker;
 use crate::error::RedisError;
 use crate::handover;
 use crate::keys::PRIORITY_STEPS;
-use crate::long::{self, Long};
+use crate::long::{self, Long, Wanted};
 use crate::scripts;
 use crate::settle::{self, Settled, Settlement};
 
@@ -126,34 +126,40 @@ impl Consumer {
             self.turn = (self.turn + 1) % queues.len();
         }
         let long = fetches && self.long.is_on();
+        let wanted = if long { self.long.wanted(queues, room) } else { vec![] };
         if long {
-            // Reading them asks Redis to tell when they change (CLIENT TRACKING).
-            self.lists(queues).for_each(|(_, list)| {
-                pipe.llen(list);
-            });
+            self.add_long(&mut pipe, queues, &wanted);
         } else if fetches {
             let fetch = self.fetch(queues, room);
             pipe.add_command(fetch);
         }
-        let answers = match self.send(&pipe).await {
-            Err(error) if scripts::is_unknown(&error) => {
-                // Somebody flushed the scripts: neither has run.
-                scripts::load(&mut self.connection, &scripts::FETCH).await?;
-                scripts::load(&mut self.connection, &scripts::SETTLE).await?;
-                self.send(&pipe).await?
-            }
-            answers => answers?,
-        };
-        let mut settled = answers;
+        let mut settled = self.send(&pipe).await?;
         let fetched = settled.split_off(settling);
         let mut exchange = Exchange { taken: true, ..Exchange::default() };
         // First, since it may fail: what the settlements hand over leaves them.
         if long {
-            self.fetch_long(queues, room, fetched, &mut exchange).await?;
-        } else if let Some(Value::Array(flat)) = fetched.into_iter().next() {
-            self.read(flat, queues, &mut exchange)?;
-            self.long.came(&exchange.deliveries);
+            self.fetch_long(queues, room, wanted, fetched, &mut exchange).await?;
+        } else if let Some(answer) = fetched.into_iter().next() {
+            match answer.extract_error() {
+                // Somebody flushed the scripts: the next round trip fetches.
+                Err(error) if scripts::is_unknown(&error) => {
+                    scripts::load(&mut self.connection, &scripts::FETCH).await?
+                }
+                answer => {
+                    self.read(answer?, queues, &mut exchange)?;
+                    self.long.came(&exchange.deliveries);
+                }
+            }
         }
+        let settled = match extract(settled) {
+            Err(error) if scripts::is_unknown(&error) => {
+                scripts::load(&mut self.connection, &scripts::SETTLE).await?;
+                let mut pipe = redis::pipe();
+                settle::add(&mut pipe, self.broker.keys(), &self.owner, settlements);
+                extract(self.send(&pipe).await?)?
+            }
+            settled => settled?,
+        };
         if !settlements.is_empty() {
             let answer = settle::answer(settled);
             exchange.settled = settle::outcome(settlements, &answer)?;
@@ -167,36 +173,60 @@ impl Consumer {
         Ok(exchange)
     }
 
-    /// Fetches without the script, of lists whose lengths are known by now.
+    /// Adds what moves long messages, and then asks how long the lists are: that Redis tells when they change (CLIENT TRACKING).
+    fn add_long(&self, pipe: &mut redis::Pipeline, queues: &[String], wanted: &[Wanted]) {
+        long::add(pipe, self.broker.keys(), &self.owner, wanted);
+        self.lists(queues).for_each(|(_, list)| {
+            pipe.llen(list);
+        });
+    }
+
+    /// Fetches without the script: reads what came of what was [added](Self::add_long), or asks once more when it was not known
+    /// before what there is.
     async fn fetch_long(
         &mut self,
         queues: &[String],
         room: usize,
-        lengths: Vec<Value>,
+        mut wanted: Vec<Wanted>,
+        mut answers: Vec<Value>,
         exchange: &mut Exchange,
     ) -> Result<(), RedisError> {
-        let lengths = Vec::<u64>::from_redis_value(Value::Array(lengths)).map_err(unexpected)?;
-        let lists = self.lists(queues).zip(lengths).map(|((queue, list), length)| (queue.clone(), list, length));
-        let wanted = self.long.wanted(lists, room);
-        if wanted.is_empty() {
-            exchange.drained = true;
-            return Ok(());
+        let lists: Vec<_> = self.lists(queues).map(|(queue, list)| (queue.clone(), list)).collect();
+        loop {
+            let lengths = extract(answers.split_off(answers.len().saturating_sub(lists.len())))?;
+            let lengths = Vec::<u64>::from_redis_value(Value::Array(lengths)).map_err(unexpected)?;
+            exchange.drained = lengths.iter().all(|length| *length == 0);
+            self.long.saw(lists.iter().cloned().zip(lengths));
+            if !wanted.is_empty() {
+                break;
+            }
+            wanted = self.long.wanted(queues, room);
+            if wanted.is_empty() {
+                return Ok(());
+            }
+            let mut pipe = pipe();
+            self.add_long(&mut pipe, queues, &wanted);
+            answers = self.send(&pipe).await?;
         }
-        let (keys, owner) = (self.broker.keys().clone(), &self.owner);
-        let answers = match long::fetch(&keys, owner, &wanted).query_async(&mut self.connection).await {
+        let moved = match answers.pop().unwrap_or(Value::Nil).extract_error() {
             Err(error) if long::is_full(&error) => {
                 // A script may take out of a Redis that is full.
                 self.long.came(&[]);
+                exchange.drained = false;
                 return Ok(());
             }
-            answers => answers?,
+            moved => moved?,
         };
-        let fetched = long::read(wanted, answers)?;
+        let (keys, owner) = (self.broker.keys().clone(), &self.owner);
+        let fetched = long::read(wanted, moved)?;
         self.long.came(&fetched.deliveries);
         if !fetched.void.is_empty() {
             long::strike(&keys, owner, &fetched.void).query_async::<()>(&mut self.connection).await?;
         }
-        self.broker.hand_back(owner, &fetched.again).await?;
+        if !fetched.again.is_empty() {
+            self.broker.hand_back(owner, &fetched.again).await?;
+            exchange.drained = false;
+        }
         exchange.deliveries.extend(fetched.deliveries);
         Ok(())
     }
@@ -211,14 +241,13 @@ impl Consumer {
         })
     }
 
-    /// Sends a pipeline; the first error counts, and leaves what came with it undone or to be done again.
+    /// Sends a pipeline. An answer may be an error.
     async fn send(&mut self, pipe: &redis::Pipeline) -> Result<Vec<Value>, redis::RedisError> {
         let length = pipe.cmd_iter().count();
         if length == 0 {
             return Ok(vec![]);
         }
-        let answers = self.connection.send_packed_commands(pipe, 0, length).await?;
-        answers.into_iter().map(Value::extract_error).collect()
+        self.connection.send_packed_commands(pipe, 0, length).await
     }
 
     fn fetch(&mut self, queues: &[String], room: usize) -> Cmd {
@@ -237,7 +266,10 @@ impl Consumer {
         call
     }
 
-    fn read(&self, flat: Vec<Value>, queues: &[String], exchange: &mut Exchange) -> Result<(), RedisError> {
+    fn read(&self, answer: Value, queues: &[String], exchange: &mut Exchange) -> Result<(), RedisError> {
+        let Value::Array(flat) = answer else {
+            return Err(unexpected(format_args!("fetching was answered by {answer:?}")));
+        };
         let mut flat = flat.into_iter();
         exchange.drained = flat.next() == Some(Value::Int(1));
         while let (Some(tag), Some(list), Some(text)) = (flat.next(), flat.next(), flat.next()) {
@@ -247,8 +279,7 @@ impl Consumer {
             exchange.deliveries.push(Delivery {
                 tag: String::from_redis_value(tag).map_err(unexpected)?,
                 queue: queues.get(place).cloned().unwrap_or_default(),
-                text: String::from_utf8(text)
-                    .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()),
+                text: long::text(text),
                 message: None,
             });
         }
@@ -296,6 +327,11 @@ impl Consumer {
 
 fn gone() -> RedisError {
     RedisError::Unavailable("the connection has gone".into())
+}
+
+/// The first error counts, and leaves what came with it undone or to be done again.
+fn extract(answers: Vec<Value>) -> Result<Vec<Value>, redis::RedisError> {
+    answers.into_iter().map(Value::extract_error).collect()
 }
 
 fn unexpected(error: impl std::fmt::Display) -> RedisError {

@@ -6,6 +6,8 @@
 //! acknowledged goes from there; one that is still there after some seconds is recorded in `unacked` (`record.lua`), where a
 //! Python worker would find it, and so is one that is given back.
 
+use std::time::{Duration, Instant};
+
 use redis::{Pipeline, Value};
 
 use crate::broker::GiveBack;
@@ -17,6 +19,8 @@ use crate::keys::Keys;
 const LONG: usize = crate::ahead::LONG;
 /// How many bytes are fetched at a time, as far as their lengths can be foreseen.
 const AT_ONCE: usize = 4 << 20;
+/// For so long the lists are taken to be as they were seen.
+const MOMENT: Duration = Duration::from_millis(50);
 /// Where an envelope tells that it was delivered before: near its end.
 const END: usize = 1024;
 
@@ -27,6 +31,9 @@ pub(crate) struct Long {
     fetched: u64,
     /// Of the messages that came last, in bytes.
     mean: usize,
+    /// Queue, list and length of the lists, in the order of service, as they were last seen.
+    seen: Vec<(String, String, u64)>,
+    at: Instant,
 }
 
 /// A message that is to be fetched.
@@ -67,7 +74,8 @@ impl Keys {
 
 impl Long {
     pub(crate) fn new() -> Self {
-        Self { token: uuid::Uuid::new_v4().simple().to_string(), fetched: 0, mean: 0 }
+        let token = uuid::Uuid::new_v4().simple().to_string();
+        Self { token, fetched: 0, mean: 0, seen: vec![], at: Instant::now() }
     }
 
     /// Were the last ones long?
@@ -81,9 +89,18 @@ impl Long {
         self.mean = bytes.checked_div(deliveries.len()).unwrap_or(0);
     }
 
-    /// What is to be fetched of lists that are so long: at most `room`.
-    pub(crate) fn wanted(&mut self, lists: impl Iterator<Item = (String, String, u64)>, room: usize) -> Vec<Wanted> {
+    /// The lists are so long now.
+    pub(crate) fn saw(&mut self, lists: impl Iterator<Item = ((String, String), u64)>) {
+        self.seen = lists.map(|((queue, list), length)| (queue, list, length)).collect();
+        self.at = Instant::now();
+    }
+
+    /// What is to be fetched for these queues: at most `room`. Nothing, too, when the lists were not seen a moment ago: what is
+    /// more urgent may have come since.
+    pub(crate) fn wanted(&mut self, queues: &[String], room: usize) -> Vec<Wanted> {
         let room = room.min((AT_ONCE / self.mean.max(1)).max(1));
+        let lists = std::mem::take(&mut self.seen).into_iter();
+        let lists = lists.filter(|(queue, _, _)| self.at.elapsed() < MOMENT && queues.contains(queue));
         let places = lists.flat_map(|(queue, list, length)| {
             std::iter::repeat_n((queue, list), usize::try_from(length).unwrap_or(usize::MAX))
         });
@@ -95,43 +112,52 @@ impl Long {
     }
 }
 
-/// Moves messages out of their lists. The answers are those of [`read`].
-pub(crate) fn fetch(keys: &Keys, owner: &str, wanted: &[Wanted]) -> Pipeline {
-    let mut pipe = redis::pipe();
-    pipe.atomic();
+/// Adds what moves messages out of their lists. The answer to the last command is that of [`read`].
+pub(crate) fn add(pipe: &mut Pipeline, keys: &Keys, owner: &str, wanted: &[Wanted]) {
+    if wanted.is_empty() {
+        return;
+    }
     let tags: Vec<&str> = wanted.iter().map(|wanted| wanted.tag.as_str()).collect();
-    pipe.cmd("ZADD").arg(keys.owners()).arg("NX").arg(0).arg(owner).ignore();
-    pipe.sadd(keys.held(owner), tags).ignore();
+    pipe.cmd("MULTI");
+    pipe.cmd("ZADD").arg(keys.owners()).arg("NX").arg(0).arg(owner);
+    pipe.sadd(keys.held(owner), tags);
     for wanted in wanted {
         let key = keys.fetched(&wanted.tag);
-        pipe.rpush(&key, &wanted.queue).ignore();
+        pipe.rpush(&key, &wanted.queue);
         pipe.cmd("LMOVE").arg(&wanted.list).arg(&key).arg("RIGHT").arg("LEFT");
     }
-    pipe
+    pipe.cmd("EXEC");
+}
+
+/// A text that Redis gave. What is not UTF-8 is no message: it is kept as far as it can be shown.
+pub(crate) fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 /// Reads what was moved.
 ///
 /// # Errors
 /// Redis answers something else.
-pub(crate) fn read(wanted: Vec<Wanted>, answers: Vec<Value>) -> Result<Fetched, RedisError> {
+pub(crate) fn read(wanted: Vec<Wanted>, answer: Value) -> Result<Fetched, RedisError> {
+    let Value::Array(answers) = answer else {
+        return Err(RedisError::Data(format!("EXEC was answered by {answer:?}")));
+    };
     let mut fetched = Fetched::default();
-    for (Wanted { tag, queue, .. }, answer) in wanted.into_iter().zip(answers) {
-        let text = match answer {
-            Value::BulkString(text) => text,
+    // Behind the claim, each has two: its key, and itself.
+    for (Wanted { tag, queue, .. }, answer) in wanted.into_iter().zip(answers.into_iter().skip(3).step_by(2)) {
+        let message = match answer {
+            Value::BulkString(bytes) => text(bytes),
             Value::Nil => {
                 fetched.void.push(tag);
                 continue;
             }
             other => return Err(RedisError::Data(format!("LMOVE was answered by {other:?}"))),
         };
-        let text =
-            String::from_utf8(text).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
-        let end = text.floor_char_boundary(text.len().saturating_sub(END));
-        if text[end..].contains("redelivered") {
-            fetched.again.push(GiveBack { tag, queue, text });
+        let end = message.floor_char_boundary(message.len().saturating_sub(END));
+        if message[end..].contains("redelivered") {
+            fetched.again.push(GiveBack { tag, queue, text: message });
         } else {
-            fetched.deliveries.push(Delivery { tag, queue, text, message: None });
+            fetched.deliveries.push(Delivery { tag, queue, text: message, message: None });
         }
     }
     fetched.again.reverse();
@@ -161,24 +187,39 @@ mod tests {
         assert!(!long.is_on());
         long.came(&[delivery(10), delivery(3 * LONG)]);
         assert!(long.is_on());
-        let lists = || [("a".into(), "a".into(), 2), ("b".into(), "b9".into(), 5)].into_iter();
-        let wanted = long.wanted(lists(), 4);
+        let queues = ["a".to_owned(), "b".to_owned()];
+        let lists = || [(("a".into(), "a".into()), 2), (("b".into(), "b9".into()), 5)].into_iter();
+        assert_eq!(long.wanted(&queues, 4), []);
+        long.saw(lists());
+        let wanted = long.wanted(&queues, 4);
         let places: Vec<&str> = wanted.iter().map(|wanted| wanted.list.as_str()).collect();
         assert_eq!(places, ["a", "a", "b9", "b9"]);
         long.came(&[delivery(AT_ONCE)]);
-        assert_eq!(long.wanted(lists(), 4).len(), 1);
+        assert_eq!(long.wanted(&queues, 4), [], "they are shorter now");
+        long.saw(lists());
+        assert_eq!(long.wanted(&queues, 4).len(), 1);
+        long.saw(lists());
+        let places = long.wanted(&queues[1..], 1);
+        assert_eq!(places[0].list, "b9", "the other queue is consumed no more");
+        long.saw(lists());
+        long.at -= MOMENT;
+        assert_eq!(long.wanted(&queues, 4), [], "something more urgent may have come");
         long.came(&[]);
         assert!(!long.is_on());
     }
 
     #[test]
     fn what_came_before_and_what_did_not_come_is_told_apart() {
-        let wanted = Long::new().wanted([("q".into(), "q".into(), 4)].into_iter(), 4);
+        let mut long = Long::new();
+        long.saw([(("q".into(), "q".into()), 4)].into_iter());
+        let wanted = long.wanted(&["q".into()], 4);
         let tags: Vec<String> = wanted.iter().map(|wanted| wanted.tag.clone()).collect();
         let text = |text: &str| Value::BulkString(text.into());
         let again = [r#"{"redelivered": 1}"#, r#"{"redelivered": 2}"#];
-        let answers = vec![text(again[0]), text("{}"), text(again[1]), Value::Nil];
-        let fetched = read(wanted, answers).unwrap();
+        let moved = [text(again[0]), text("{}"), text(again[1]), Value::Nil];
+        let mut answers = vec![Value::Int(1), Value::Int(4)];
+        answers.extend(moved.into_iter().flat_map(|message| [Value::Int(1), message]));
+        let fetched = read(wanted, Value::Array(answers)).unwrap();
         assert_eq!(fetched.deliveries[0].tag, tags[1]);
         assert_eq!(fetched.again.iter().map(|back| back.text.as_str()).collect::<Vec<_>>(), [again[1], again[0]]);
         assert_eq!(fetched.void, tags[3..]);

@@ -49,6 +49,12 @@ impl Call {
         at.and_then(|at| self.values[at].clone()).unwrap_or(Value::Null)
     }
 
+    /// The argument that counts, or null: it is not copied.
+    pub(crate) fn take(mut self, name: &str) -> Value {
+        let at = self.names.iter().position(|known| *known == name);
+        at.and_then(|at| self.values[at].take()).unwrap_or(Value::Null)
+    }
+
     /// An argument as text, or a default.
     pub(crate) fn text(&self, name: &str, default: &str) -> String {
         match self.get(name) {

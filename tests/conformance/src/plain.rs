@@ -25,7 +25,7 @@ pub(crate) fn add_to(app: AppBuilder) -> AppBuilder {
     let plain = TaskOptions::default;
     let ignoring = |ignore| TaskOptions { ignore_result: Some(ignore), ..TaskOptions::default() };
     app.register(function(name("identity"), plain(), Some(1), async |args, kwargs, _| {
-        Ok(Call::bind(&["x"], 1, args, kwargs)?.get("x"))
+        Ok(Call::bind(&["x"], 1, args, kwargs)?.take("x"))
     }))
     .register(function(name("add"), plain(), Some(3), async |args, kwargs, _| {
         add(&Call::bind(&["x", "y", "z"], 2, args, kwargs)?)

@@ -53,7 +53,7 @@ async fn the_next_step_comes_with_the_acknowledgement_of_the_last_and_lies_in_un
         assert_eq!((next.tag.as_str(), next.queue.as_str(), &next.text), (push.tag.as_str(), "q", &push.text));
         assert_eq!(next.message, push.message);
         // What a worker that fetched it would have read, and left in `unacked`.
-        let read = TaskMessage::read(next.text.as_bytes(), &["json".into()]).unwrap();
+        let read = TaskMessage::read(&next.text, &["json".into()]).unwrap();
         assert_eq!(Some(&read), next.message.as_deref());
         assert_eq!(f.counts("q").await, (0, 1, 1));
         assert_eq!(f.entry(&push.tag).await, Some(format!("[{}, \"\", \"q\"]", push.text)));

@@ -111,3 +111,32 @@ async fn where_others_were_faster_nothing_is_left() {
     let held: u64 = f.broker.connection().scard(f.broker.keys().held("w")).await.unwrap();
     assert_eq!(held, 3);
 }
+
+#[tokio::test]
+async fn the_next_come_with_what_is_settled_also_when_redis_has_forgotten_the_scripts() {
+    let f = Fixture::new();
+    for name in ["one", "two", "three", "four", "five"] {
+        send(&f, 3, name).await;
+    }
+    let mut consumer = f.consumer("w").await;
+    let queues = ["q".to_owned()];
+    consumer.exchange(&mut [], &queues, 1).await.unwrap();
+    let mut last = consumer.exchange(&mut [], &queues, 1).await.unwrap();
+    for next in ["three", "four", "five"] {
+        let () = redis::cmd("SCRIPT").arg("FLUSH").query_async(&mut f.broker.connection()).await.unwrap();
+        let mut settlements = [Settlement::acknowledge(&last.deliveries[0].tag)];
+        last = consumer.exchange(&mut settlements, &queues, 1).await.unwrap();
+        assert_eq!(names(&last.deliveries), [next]);
+        assert!(matches!(last.settled[..], [Settled::Done]), "{:?}", last.settled);
+        assert_eq!((fetched(&f).await, last.drained), (1, next == "five"));
+    }
+    // What is more urgent comes first, however long the last look was ago.
+    for (priority, name) in [(3, "six"), (3, "seven")] {
+        send(&f, priority, name).await;
+    }
+    assert_eq!(names(&consumer.exchange(&mut [], &queues, 1).await.unwrap().deliveries), ["six"]);
+    tokio::time::sleep(std::time::Duration::from_millis(60)).await;
+    send(&f, 0, "urgent").await;
+    assert_eq!(names(&consumer.exchange(&mut [], &queues, 1).await.unwrap().deliveries), ["urgent"]);
+    assert_eq!(names(&consumer.exchange(&mut [], &queues, 1).await.unwrap().deliveries), ["seven"]);
+}
