@@ -17,3 +17,13 @@ pub(crate) fn decode(text: impl AsRef<[u8]>) -> Result<Vec<u8>, base64::DecodeEr
 pub(crate) fn encode(body: &[u8]) -> String {
     BASE64.encode(body)
 }
+
+/// Writes a body as it travels.
+pub(crate) fn encode_to(body: &[u8], to: &mut String) {
+    BASE64.encode_string(body, to);
+}
+
+/// How long a body is as it travels, in bytes.
+pub(crate) fn length(body: &[u8]) -> usize {
+    body.len().div_ceil(3) * 4
+}

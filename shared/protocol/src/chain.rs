@@ -2,30 +2,55 @@
 //! embed).
 //!
 //! Each step hands the rest on to the next. Taken apart into signatures at every step, a chain of n steps costs n² of them;
-//! so the rest stays the text it came as, and only the step that is due is read.
+//! so the rest stays the text it came as, shared by all that follows, and only the step that is due is read.
+
+use std::sync::Arc;
 
 use serde::de::Error;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::serializer::from_json;
 use crate::signature::{Signature, signatures, to_value};
 
-/// Steps that are still to come, reversed: the last is next. JSON text, or nothing.
+/// Steps that are still to come, reversed: the last is next.
 #[derive(Debug, Clone, Default)]
-pub struct Chain(Option<Box<str>>);
+pub struct Chain {
+    /// A list in JSON. None: no step.
+    text: Option<Arc<str>>,
+    /// Where the steps that are still to come end in it.
+    end: usize,
+}
 
 impl Chain {
     /// Without a step?
     pub fn is_empty(&self) -> bool {
-        self.inside().is_empty()
+        self.inside().trim_start().is_empty()
+    }
+
+    /// Of a list's text.
+    fn of(text: &str) -> Self {
+        let text = text.trim();
+        Self { end: text.len().saturating_sub(1), text: Some(text.into()) }
     }
 
     /// The steps' texts, with the commas between them.
     fn inside(&self) -> &str {
-        let text = self.0.as_deref().unwrap_or("[]").trim();
-        text.get(1..text.len().saturating_sub(1)).unwrap_or_default().trim()
+        let text = self.text.as_deref().unwrap_or_default();
+        text.get(1..self.end).unwrap_or_default().trim_end()
+    }
+
+    /// How long its text is, in bytes.
+    pub(crate) fn length(&self) -> usize {
+        self.inside().len() + 2
+    }
+
+    /// Writes its text.
+    pub(crate) fn write(&self, to: &mut Vec<u8>) {
+        to.push(b'[');
+        to.extend_from_slice(self.inside().as_bytes());
+        to.push(b']');
     }
 
     /// The step that is next, and what comes after it. None: there is none.
@@ -33,14 +58,14 @@ impl Chain {
     /// # Errors
     /// What is next is no signature.
     pub fn split_next(&self) -> Result<Option<(Signature, Self)>, serde_json::Error> {
-        let inside = self.inside();
-        if inside.is_empty() {
+        if self.is_empty() {
             return Ok(None);
         }
+        let inside = self.inside();
         let at = last_element(inside);
         let next = read(inside.get(at..).unwrap_or_default())?;
-        let rest = inside.get(..at.saturating_sub(1)).unwrap_or_default().trim_end();
-        Ok(Some((next, Self(Some(format!("[{rest}]").into())))))
+        // The bracket before the first, and none of the comma behind the last.
+        Ok(Some((next, Self { text: self.text.clone(), end: at.max(1) })))
     }
 
     /// All steps, the last is next.
@@ -59,7 +84,9 @@ impl Chain {
 
     /// The steps as a value.
     pub fn to_value(&self) -> Value {
-        self.0.as_deref().and_then(|text| from_json(text.as_bytes()).ok()).unwrap_or_else(|| Value::Array(vec![]))
+        let mut text = Vec::with_capacity(self.length());
+        self.write(&mut text);
+        from_json(&text).unwrap_or_else(|_| Value::Array(vec![]))
     }
 
     /// Takes one signature or a list of them; null is none. The steps of a list are looked at when they are due.
@@ -69,7 +96,8 @@ impl Chain {
     pub fn from_value(value: &Value) -> Result<Self, serde_json::Error> {
         match value {
             Value::Null => Ok(Self::default()),
-            Value::Array(steps) => Ok(Self((!steps.is_empty()).then(|| value.to_string().into()))),
+            Value::Array(steps) if steps.is_empty() => Ok(Self::default()),
+            Value::Array(_) => Ok(Self::of(&value.to_string())),
             one => Ok(Self::from([Signature::from_value(one.clone())?].as_slice())),
         }
     }
@@ -113,17 +141,7 @@ impl PartialEq for Chain {
 
 impl From<&[Signature]> for Chain {
     fn from(steps: &[Signature]) -> Self {
-        Self((!steps.is_empty()).then(|| to_value(steps).to_string().into()))
-    }
-}
-
-impl Serialize for Chain {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        match serde_json::from_str::<&RawValue>(self.0.as_deref().unwrap_or("[]")) {
-            Ok(text) => text.serialize(to),
-            // Python's constants are in it.
-            Err(_) => self.to_value().serialize(to),
-        }
+        if steps.is_empty() { Self::default() } else { Self::of(&to_value(steps).to_string()) }
     }
 }
 
@@ -132,7 +150,7 @@ impl<'de> Deserialize<'de> for Chain {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let raw = Box::<RawValue>::deserialize(from)?;
         if raw.get().trim_start().starts_with('[') {
-            return Ok(Self(Some(raw.into())));
+            return Ok(Self::of(raw.get()));
         }
         let value = serde_json::from_str(raw.get()).map_err(D::Error::custom)?;
         Self::from_value(&value).map_err(D::Error::custom)
@@ -181,7 +199,9 @@ mod tests {
     fn pythons_constants_travel_along() {
         let value = from_json(br#"[{"task": "b", "args": [NaN]}, {"task": "a", "args": [-Infinity]}]"#).unwrap();
         let chain = Chain::from_value(&value).unwrap();
-        assert!(serde_json::to_string(&chain).unwrap().contains("[NaN]"));
+        let mut text = vec![];
+        chain.write(&mut text);
+        assert!(String::from_utf8(text).unwrap().contains("[NaN]"));
         let (next, rest) = chain.split_next().unwrap().unwrap();
         assert_eq!((next.args[0].to_string().as_str(), rest.signatures().unwrap().len()), ("-Infinity", 1));
         assert_eq!(rest.to_value()[0]["task"], "b");
@@ -198,6 +218,11 @@ mod tests {
                 let (next, rest) = chain.split_next().unwrap().unwrap();
                 prop_assert_eq!(&next, step);
                 chain = rest;
+                let mut text = vec![];
+                chain.write(&mut text);
+                prop_assert_eq!(text.len(), chain.length());
+                let again: Chain = serde_json::from_slice(&text).unwrap();
+                prop_assert_eq!(again.signatures().unwrap(), chain.signatures().unwrap());
             }
             prop_assert!(chain.is_empty());
         }

@@ -61,10 +61,9 @@ struct Plain<'a> {
     properties: Map,
 }
 
-/// An envelope as it is written.
+/// An envelope as it is written, but for the body, which comes first.
 #[derive(Serialize)]
 struct Form<'a> {
-    body: String,
     #[serde(rename = "content-encoding")]
     content_encoding: &'a str,
     #[serde(rename = "content-type")]
@@ -133,7 +132,6 @@ impl Envelope {
 
     fn form(&self) -> Form<'_> {
         Form {
-            body: body_encoding::encode(&self.body),
             content_encoding: &self.content_encoding,
             content_type: &self.content_type,
             headers: &self.headers,
@@ -143,13 +141,25 @@ impl Envelope {
 
     /// Writes the envelope as kombu would.
     pub fn to_value(&self) -> Value {
-        to_value(&self.form())
+        let mut map = Map::new();
+        map.insert("body".into(), body_encoding::encode(&self.body).into());
+        if let Value::Object(around) = to_value(&self.form()) {
+            map.extend(around);
+        }
+        Value::Object(map)
     }
 
     /// The envelope's JSON text.
     pub fn to_text(&self) -> String {
         // Nothing made of JSON can fail to become its text.
-        serde_json::to_string(&self.form()).unwrap_or_default()
+        let around = serde_json::to_string(&self.form()).unwrap_or_default();
+        // Base64 has nothing to be escaped.
+        let mut text = String::with_capacity(around.len() + body_encoding::length(&self.body) + 16);
+        text.push_str(r#"{"body":""#);
+        body_encoding::encode_to(&self.body, &mut text);
+        text.push_str("\",");
+        text.push_str(around.strip_prefix('{').unwrap_or_default());
+        text
     }
 }
 

@@ -127,28 +127,13 @@ impl Embed {
             },
         })
     }
-
-    /// As it is written.
-    fn form(&self) -> Form<'_> {
-        fn list(items: &[Signature]) -> Option<&[Signature]> {
-            (!items.is_empty()).then_some(items)
-        }
-        Form {
-            callbacks: list(&self.callbacks),
-            errbacks: list(&self.errbacks),
-            chain: (self.in_chain || !self.chain.is_empty()).then_some(&self.chain),
-            chord: self.chord.as_ref(),
-        }
-    }
 }
 
-/// What is to follow a task, as it is written.
+/// What is to follow a task, as it is written, up to the chain.
 #[derive(Serialize)]
-struct Form<'a> {
+struct Following<'a> {
     callbacks: Option<&'a [Signature]>,
     errbacks: Option<&'a [Signature]>,
-    chain: Option<&'a Chain>,
-    chord: Option<&'a Signature>,
 }
 
 impl TaskMessage {
@@ -324,9 +309,32 @@ impl TaskMessage {
         envelope
     }
 
-    fn body(&self, serializer: Serializer) -> Vec<u8> {
+    /// The text of a chain is put in as it is: it may be long, and was read before.
+    fn body_in_json(&self) -> Vec<u8> {
+        fn list(items: &[Signature]) -> Option<&[Signature]> {
+            (!items.is_empty()).then_some(items)
+        }
+        let embed = &self.embed;
+        let following = Following { callbacks: list(&embed.callbacks), errbacks: list(&embed.errbacks) };
         // Nothing made of JSON can fail to become its text.
-        let text = serde_json::to_vec(&(&self.args, &self.kwargs, self.embed.form())).unwrap_or_default();
+        let begin = serde_json::to_vec(&(&self.args, &self.kwargs, following)).unwrap_or_default();
+        let chord = serde_json::to_vec(&embed.chord).unwrap_or_default();
+        let mut text = Vec::with_capacity(begin.len() + embed.chain.length() + chord.len() + 24);
+        text.extend_from_slice(begin.strip_suffix(b"}]").unwrap_or_default());
+        text.extend_from_slice(br#","chain":"#);
+        if embed.in_chain || !embed.chain.is_empty() {
+            embed.chain.write(&mut text);
+        } else {
+            text.extend_from_slice(b"null");
+        }
+        text.extend_from_slice(br#","chord":"#);
+        text.extend_from_slice(&chord);
+        text.extend_from_slice(b"}]");
+        text
+    }
+
+    fn body(&self, serializer: Serializer) -> Vec<u8> {
+        let text = self.body_in_json();
         match serializer {
             Serializer::Json => text,
             other => other.encode(&serializer::from_json(&text).unwrap_or(Value::Null)),

@@ -22,8 +22,9 @@ pub(crate) fn go_ahead(keys: &Keys, settlements: &[Settlement], pipe: &mut Pipel
     for (place, write) in settlements.iter().flat_map(|settlement| &settlement.writes).enumerate() {
         let ahead = match write {
             Write::Push(push) if push.goes_ahead() => {
-                let entry = push.entry();
-                command(entry.len(), "HSET").arg(keys.unacked()).arg(&push.tag).arg(entry).take()
+                let mut command = command(push.text.len(), "HSET");
+                command.arg(keys.unacked()).arg(&push.tag).arg(push.entry());
+                command
             }
             Write::Result { key, text, .. } if text.len() >= LONG => {
                 command(text.len(), "SET").arg(temporary(key, place)).arg(text).arg("EX").arg(KEPT).take()

@@ -2,8 +2,10 @@
 //! nothing waiting. Settling puts such a message into `unacked` instead of its list, as if it had been pushed and fetched in
 //! one moment; it comes back as a [`Delivery`] that is read already.
 
+use std::io::Write as _;
+
 use petiole_protocol::TaskMessage;
-use redis::Value;
+use redis::{RedisWrite, ToRedisArgs, ToSingleRedisArg, Value};
 
 use crate::ahead::LONG;
 use crate::consumer::Delivery;
@@ -39,8 +41,8 @@ impl Push {
     }
 
     /// Its entry in `unacked`.
-    pub(crate) fn entry(&self) -> String {
-        format!("[{}{}", self.text, self.tail())
+    pub(crate) fn entry(&self) -> Entry<'_> {
+        Entry(self)
     }
 
     /// What its entry in `unacked` holds behind the message.
@@ -58,6 +60,21 @@ impl Push {
         }
     }
 }
+
+/// An entry of `unacked`. The text, which may be long, is written where it is sent from.
+pub(crate) struct Entry<'a>(&'a Push);
+
+impl ToRedisArgs for Entry<'_> {
+    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
+        let mut to = out.writer_for_next_arg();
+        for part in ["[", &self.0.text, &self.0.tail()] {
+            // It is written to memory.
+            let _ = to.write_all(part.as_bytes());
+        }
+    }
+}
+
+impl ToSingleRedisArg for Entry<'_> {}
 
 /// The pushes of settlements that are to be taken, in order.
 fn takes(settlements: &mut [Settlement]) -> impl Iterator<Item = &mut Push> {
