@@ -18,6 +18,9 @@ use crate::worker::Worker;
 
 /// An election that did not end by then, does not.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// So long an offer is noted before it is said: who has heard from all must have heard all offers, or decides by some of them. A
+/// Python worker that knows of one only ends with an error then.
+const OFFERS: Duration = Duration::from_millis(250);
 
 /// The elections at hand, and who lives.
 #[derive(Default)]
@@ -104,7 +107,11 @@ pub(crate) fn heard(worker: &Arc<Worker>, event: &Map) {
                 action: event.get("action").cloned().unwrap_or(Value::Null),
             };
             worker.elections.change(id, |election| election.offers.push(offer));
-            worker.events.emit("worker-elect-ack", json!({"id": id}));
+            let (worker, ack) = (worker.clone(), json!({"id": id}));
+            tokio::spawn(async move {
+                tokio::time::sleep(OFFERS).await;
+                worker.events.emit("worker-elect-ack", ack);
+            });
         }
         ("worker-elect-ack", Some(id)) => {
             worker.elections.change(id, |election| election.acks.push(node.to_owned()));
