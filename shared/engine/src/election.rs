@@ -70,11 +70,13 @@ impl Elections {
         alive.len()
     }
 
-    /// The winner, when all have said that they know the offers; the election is over then.
-    fn decided(&self, id: &str) -> Option<Offer> {
+    /// The winner, when all have said that they know the offers, `own` as well; the election is over then.
+    fn decided(&self, id: &str, own: &str) -> Option<Offer> {
         let all = self.others() + 1;
         let mut open = lock(&self.open);
         let election = open.get(id).filter(|election| election.called && election.acks.len() >= all)?;
+        // Others say so for each offer, and may be many before all offers are there.
+        election.acks.iter().find(|node| *node == own)?;
         let winner = winner(&election.offers);
         open.remove(id);
         winner
@@ -115,7 +117,7 @@ pub(crate) fn heard(worker: &Arc<Worker>, event: &Map) {
         }
         ("worker-elect-ack", Some(id)) => {
             worker.elections.change(id, |election| election.acks.push(node.to_owned()));
-            if let Some(winner) = worker.elections.decided(id) {
+            if let Some(winner) = worker.elections.decided(id, &worker.node) {
                 conclude(worker, id, winner);
             }
         }
@@ -181,11 +183,14 @@ mod tests {
         elections.lives("dead@h", Instant::now());
         elections.change("e", |election| election.offers.extend([offer(2, "a.1"), offer(1, "b.1")]));
         elections.change("e", |election| election.acks.push("a".into()));
-        assert!(elections.decided("e").is_none(), "nobody asked this worker");
+        let decided = || elections.decided("e", "a");
+        assert!(decided().is_none(), "nobody asked this worker");
         elections.change("e", |election| election.called = true);
-        assert!(elections.decided("e").is_none(), "one of two");
-        elections.change("e", |election| election.acks.push("other@h".into()));
-        assert_eq!(elections.decided("e"), Some(offer(1, "b.1")));
-        assert!(elections.decided("e").is_none(), "it is over");
+        assert!(decided().is_none(), "one of two");
+        elections.change("e", |election| election.acks = vec!["other@h".into(), "other@h".into()]);
+        assert!(decided().is_none(), "this worker may not have all offers");
+        elections.change("e", |election| election.acks.push("a".into()));
+        assert_eq!(decided(), Some(offer(1, "b.1")));
+        assert!(decided().is_none(), "it is over");
     }
 }
