@@ -51,6 +51,9 @@ impl ToJSON for JsonObject {
     }
 }
 
+/// In seconds: as far from now as a task may be sent for.
+const TEN_YEARS: f64 = 315_360_000.0;
+
 /// Seconds from now, or a point in time.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum SecondsOrTime {
@@ -70,7 +73,11 @@ impl Type for SecondsOrTime {
     }
 
     fn schema_ref() -> MetaSchemaRef {
-        let seconds = MetaSchemaRef::Inline(Box::new(MetaSchema::new_with_format("number", "double")));
+        let seconds = MetaSchemaRef::Inline(Box::new(MetaSchema {
+            minimum: Some(0.0),
+            maximum: Some(TEN_YEARS),
+            ..MetaSchema::new_with_format("number", "double")
+        }));
         let time = MetaSchemaRef::Inline(Box::new(MetaSchema::new_with_format("string", "date-time")));
         MetaSchemaRef::Inline(Box::new(MetaSchema {
             title: Some("seconds as a number, or a time in RFC 3339".into()),
@@ -92,7 +99,8 @@ impl ParseFromJSON for SecondsOrTime {
     fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
         let value = value.unwrap_or_default();
         if let Some(seconds) = value.as_f64() {
-            return Ok(Self::Seconds(seconds));
+            let far = || ParseError::custom(format!("must be a number from 0 to {TEN_YEARS}, or a time"));
+            return (0.0..=TEN_YEARS).contains(&seconds).then_some(Self::Seconds(seconds)).ok_or_else(far);
         }
         let time = value.as_str().and_then(|text| chrono::DateTime::parse_from_rfc3339(text).ok());
         time.map(Self::Time).ok_or_else(|| ParseError::expected_type(value))

@@ -32,6 +32,10 @@ async fn fields_are_named() {
         .await
         .problem(422);
     assert_eq!(fields, ["priority", "eta", "expires"]);
+    for expires in [-1.0, 1e100] {
+        let far = json!({"task": "demo.add", "expires": expires});
+        assert_eq!(server.post("/v1/tasks", &far).await.problem(422), ["expires"]);
+    }
     let both = json!({"task": "demo.add", "countdown": 1, "eta": "2099-01-01T00:00:00Z"});
     assert_eq!(server.post("/v1/tasks", &both).await.problem(422), ["countdown"]);
     let own = json!({"task": "demo.add", "headers": {"retries": 3}});
