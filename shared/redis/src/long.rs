@@ -33,6 +33,7 @@ pub(crate) struct Long {
     mean: usize,
     /// Queue, list and length of the lists, in the order of service, as they were last seen.
     seen: Vec<(String, String, u64)>,
+    /// When they were seen.
     at: Instant,
 }
 

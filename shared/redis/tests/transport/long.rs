@@ -130,7 +130,7 @@ async fn the_next_come_with_what_is_settled_also_when_redis_has_forgotten_the_sc
         assert!(matches!(last.settled[..], [Settled::Done]), "{:?}", last.settled);
         assert_eq!((fetched(&f).await, last.drained), (1, next == "five"));
     }
-    // What is more urgent comes first, however long the last look was ago.
+    // What is more urgent comes first, unless it came just after the last look.
     for (priority, name) in [(3, "six"), (3, "seven")] {
         send(&f, priority, name).await;
     }
