@@ -11,6 +11,7 @@ use petiole_protocol::{DecodeError, Embed, Envelope, TaskException, TaskMessage,
 use petiole_redis::RedisError;
 use petiole_redis::broker::GiveBack;
 use petiole_redis::consumer::{Consumer, Delivery};
+use petiole_redis::idle::Sign;
 use serde::Serialize;
 use serde_json::json;
 use tracing::{error, info, warn};
@@ -20,6 +21,7 @@ use crate::lookahead::Lookahead;
 use crate::pace::Turn;
 use crate::request::{self, Phase, Request};
 use crate::settling::Unsettled;
+use crate::state::lock;
 use crate::worker::Worker;
 
 /// How often it is looked whether there is something, and the connection works: the sign may have been lost.
@@ -85,12 +87,27 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
             }
         }
         let over = worker.shutdown.begun();
+        let nothing = unsettled.batch().is_empty();
+        let room = worker.qos.room(unsettled.releases());
+        // Redis is to give nothing by itself where that leaves no room, and before anybody is told what this worker has.
+        let gone = consumer.waits_for().is_some_and(|queue| !queues.iter().any(|of| of == queue));
+        let sign = if over {
+            consumer.leave().await?
+        } else if gone || unsettled.is_asked() || room == 0 || (room == 1 && !drained) {
+            consumer.end_waiting().await?
+        } else {
+            consumer.given()?
+        };
+        if let Some(sign) = sign {
+            drained = false;
+            given(worker, &mut ahead, sign)?;
+        }
         if over {
             hand_back(worker, ahead.surplus()).await?;
             worker.shutdown.end_fetching();
         }
-        let nothing = unsettled.batch().is_empty();
-        let room = worker.qos.room(unsettled.releases());
+        let waits = consumer.is_waiting();
+        let room = worker.qos.room(unsettled.releases()).saturating_sub(usize::from(waits));
         let free = if over || !drained || !accepts_json { 0 } else { room.min(worker.pool.free() + unsettled.ends()) };
         drained &= !unsettled.look(&queues, free);
         let room = if over || drained || queues.is_empty() { 0 } else { ahead.room(room) };
@@ -105,15 +122,22 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
             if worker.shutdown.settling_ended() {
                 return Ok(());
             }
+            if drained && !over && worker.qos.room(0) > 0 && crate::heartbeat::is_claim_fresh(worker) {
+                consumer.begin_waiting(&queues).await?;
+            }
+            let waits = consumer.is_waiting();
             tokio::select! {
                 () = unsettled.wait() => {}
                 () = worker.qos.changed(), if !over && !drained => {}
-                changed = consumer.changed() => {
-                    changed?;
-                    drained = false;
-                }
+                sign = consumer.wait() => match sign? {
+                    Sign::Nothing => drained &= !consumer.look(&queues).await?,
+                    sign => {
+                        drained = false;
+                        given(worker, &mut ahead, sign)?;
+                    }
+                },
                 () = worker.queues_changed() => other_queues = true,
-                () = tokio::time::sleep(LOOK) => drained &= !consumer.look(&queues).await?,
+                () = tokio::time::sleep(LOOK), if !waits => drained &= !consumer.look(&queues).await?,
                 () = worker.shutdown.wait_warm(), if !over => {}
                 () = worker.shutdown.wait_settling(), if over => {}
             }
@@ -150,6 +174,13 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
     }
 }
 
+/// Takes what Redis gave by itself: it runs before anything else is asked of Redis.
+fn given(worker: &Arc<Worker>, ahead: &mut Lookahead, sign: Sign) -> Result<(), RedisError> {
+    let Sign::Message(delivery, asked) = sign else { return Ok(()) };
+    ahead.put(vec![delivery], asked)?;
+    if worker.shutdown.begun() { Ok(()) } else { ahead.receive(worker, false) }
+}
+
 /// Gives messages back to the heads of their queues, as if they had never been fetched.
 async fn hand_back(worker: &Worker, surplus: Vec<Delivery>) -> Result<(), RedisError> {
     let back: Vec<GiveBack> =
@@ -162,6 +193,9 @@ async fn hand_back(worker: &Worker, surplus: Vec<Delivery>) -> Result<(), RedisE
 async fn restore_forgotten(worker: &Worker) -> Result<(), RedisError> {
     let forgotten = worker.claims.forgotten(&crate::heartbeat::held(worker)).await?;
     let restored = worker.claims.restore(&worker.owner, &forgotten).await?;
+    // Redis may still put one where the lost connection waited for it.
+    let places = forgotten.into_iter().filter(|tag| petiole_redis::claims::is_place(tag));
+    lock(&worker.given_up).extend(places.map(|tag| (tag, Instant::now())));
     if restored > 0 {
         info!("Restored {restored} message(s) that were fetched when the connection broke");
     }

@@ -3,19 +3,22 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use crate::request::Request;
+use crate::state::lock;
 use crate::worker::Worker;
 
 /// How long a silent worker's claims hold.
 pub(crate) const CLAIM: Duration = Duration::from_secs(15);
 /// How often claims are renewed, and the dead looked for.
 const ROUND: Duration = Duration::from_secs(5);
+/// For so long after a connection was lost Redis may still put a message where it waited for one.
+const STILL: Duration = Duration::from_secs(30);
 /// Silence of all workers for so many rounds is Redis' own.
 const SILENT_ROUNDS: f64 = 1.5;
 
@@ -56,8 +59,9 @@ fn round(worker: &Worker) -> Duration {
 /// Says that this worker lives, and takes the time from Redis. Gives the workers that do not; what this one has lost when it
 /// was taken for dead, it gives up.
 pub(crate) async fn keep_alive(worker: &Worker) -> Result<Vec<String>, petiole_redis::RedisError> {
-    let asked = Utc::now();
+    let (asked, begun) = (Utc::now(), Instant::now());
     let alive = worker.claims.keep_alive(CLAIM, round(worker).mul_f64(SILENT_ROUNDS)).await?;
+    *lock(&worker.said_alive) = Some(begun);
     if let Some(figures) = &worker.figures {
         figures.is_alive();
     }
@@ -68,6 +72,26 @@ pub(crate) async fn keep_alive(worker: &Worker) -> Result<Vec<String>, petiole_r
         give_up_lost(worker).await?;
     }
     Ok(alive.dead)
+}
+
+/// Does this worker's claim hold for a good while yet?
+pub(crate) fn is_claim_fresh(worker: &Worker) -> bool {
+    lock(&worker.said_alive).is_some_and(|at| at.elapsed() < CLAIM / 2)
+}
+
+/// What came for a connection that was lost goes back also when it came afterwards; a place into which nothing can come any more
+/// is struck off.
+async fn restore_given_up(worker: &Worker) -> Result<usize, petiole_redis::RedisError> {
+    let given_up = lock(&worker.given_up).clone();
+    if given_up.is_empty() {
+        return Ok(0);
+    }
+    let tags: Vec<String> = given_up.iter().map(|(tag, _)| tag.clone()).collect();
+    let restored = worker.claims.restore(&worker.owner, &tags).await?;
+    let old: Vec<String> = given_up.into_iter().filter(|(_, at)| at.elapsed() > STILL).map(|(tag, _)| tag).collect();
+    worker.claims.strike(&worker.owner, &old, None).await?;
+    lock(&worker.given_up).retain(|(tag, _)| !old.contains(tag));
+    Ok(restored)
 }
 
 /// Keeps the claims of this worker, and gives back the messages of those who are dead.
@@ -86,7 +110,7 @@ pub(crate) async fn keep_claims(worker: Arc<Worker>) {
                 claims.renew(&held(&worker).into_iter().collect::<Vec<_>>()).await?;
                 renewed = tokio::time::Instant::now();
             }
-            let mut restored = claims.restore_dead(&dead).await?;
+            let mut restored = claims.restore_dead(&dead).await? + restore_given_up(&worker).await?;
             // kombu scans every 100 s; never rarer than a quarter of the timeout.
             if scanned.is_none_or(|at| at.elapsed() >= (visibility / 4).min(Duration::from_secs(100))) {
                 restored += claims.restore_visible(visibility).await?;

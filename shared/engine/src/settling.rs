@@ -100,6 +100,11 @@ impl Unsettled {
         self.parties.iter().filter(|(request, _)| request.is_some()).count()
     }
 
+    /// Does somebody want the queues to be looked at?
+    pub(crate) fn is_asked(&self) -> bool {
+        self.look
+    }
+
     /// Are the queues to be looked at? Also when these put messages into them: Redis does not tell a connection of its own
     /// doing. `free` of them the worker may take on itself instead, where nothing else waits.
     pub(crate) fn look(&mut self, queues: &[String], free: usize) -> bool {

@@ -63,6 +63,10 @@ pub(crate) struct Worker {
     /// Conclusions that are drawn while their slot runs the next task.
     pub(crate) concluding: TaskTracker,
     pub(crate) started: Instant,
+    /// When this worker last began to say, with success, that it lives.
+    pub(crate) said_alive: Locked<Option<Instant>>,
+    /// Delivery tags that came with a connection which was lost, and when that was found.
+    pub(crate) given_up: Locked<Vec<(String, Instant)>>,
     /// None: nobody asks for them.
     pub(crate) figures: Option<Figures>,
     time_limits: Locked<HashMap<String, TimeLimits>>,
@@ -132,6 +136,8 @@ impl Worker {
             settling,
             concluding: TaskTracker::new(),
             started: Instant::now(),
+            said_alive: Locked::default(),
+            given_up: Locked::default(),
             figures: config.metrics_address.map(|_| Figures::new()),
             config,
             node,

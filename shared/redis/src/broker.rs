@@ -1,5 +1,7 @@
 //! Publishing, acknowledging and giving back (kombu.transport.redis: Channel, QoS).
 
+use std::time::Duration;
+
 use petiole_protocol::Envelope;
 use redis::{AsyncCommands, Pipeline, pipe};
 use serde_json::Value;
@@ -8,6 +10,7 @@ use crate::commands::Commands;
 use crate::connection::Connector;
 use crate::error::RedisError;
 use crate::keys::{Keys, binding_member};
+use crate::long;
 use crate::scripts;
 
 /// The commands of a broker, on a shared connection.
@@ -127,6 +130,23 @@ impl Broker {
             call.key(self.keys().list(&message.queue, priority)).arg(&message.tag).arg(text);
         }
         Ok(call.invoke_async(&mut self.connection.clone()).await?)
+    }
+
+    /// Strikes places of `owner` into which nothing came. See [`crate::claims::Claims::strike`].
+    pub(crate) async fn strike(
+        &self,
+        owner: &str,
+        tags: &[String],
+        lapsed: Option<Duration>,
+    ) -> Result<(), RedisError> {
+        let tags: Vec<&String> = tags.iter().filter(|tag| long::is_tag(tag)).collect();
+        if tags.is_empty() {
+            return Ok(());
+        }
+        let mut strike = scripts::STRIKE.key(self.keys().unacked());
+        strike.key(self.keys().owners()).key(self.keys().held(owner)).arg(owner);
+        strike.arg(lapsed.map(|lapsed| lapsed.as_millis().to_string()).unwrap_or_default()).arg(tags);
+        Ok(strike.invoke_async(&mut self.connection.clone()).await?)
     }
 
     /// Makes a queue known to Python's tools: its permanent binding.

@@ -21,6 +21,8 @@ use crate::scripts;
 const SCAN_LOCK: Duration = Duration::from_secs(300);
 /// After Redis was away nobody is judged for so long: a worker that lives is back by then, and has renewed its claims.
 const GRACE: Duration = Duration::from_secs(6);
+/// So long after a worker's claim has lapsed Redis waits for no message for it any more, whatever the worker does.
+const STILL: Duration = Duration::from_secs(60);
 /// How many messages one scan gives back at most.
 const SCAN_LIMIT: isize = 1000;
 
@@ -40,6 +42,11 @@ pub struct Alive {
     pub dead: Vec<String>,
     /// Redis' clock, in microseconds since the epoch.
     pub now: i64,
+}
+
+/// Is it the tag of a place for one message, which may not be there yet? It is never given a second time.
+pub fn is_place(tag: &str) -> bool {
+    long::is_tag(tag)
 }
 
 impl Claims {
@@ -105,14 +112,14 @@ impl Claims {
         Ok(())
     }
 
-    /// Records in `unacked` what was fetched as [long](crate::long) and is still held: Python's workers find it there.
+    /// Records in `unacked` what was fetched without the script and is still held: Python's workers find it there.
     ///
     /// # Errors
     /// Redis is away.
     pub async fn record(&self, tags: &[String]) -> Result<(), RedisError> {
         let (mut connection, keys) = self.parts();
         let long: Vec<&String> = tags.iter().filter(|tag| long::is_tag(tag)).collect();
-        // A few at a time: each is a long text in Lua's hands.
+        // A few at a time: each may be a long text in Lua's hands.
         for some in long.chunks(16) {
             let mut record = scripts::RECORD.key(keys.unacked());
             record.key(keys.unacked_index()).arg(some).invoke_async::<()>(&mut connection).await?;
@@ -173,6 +180,15 @@ impl Claims {
         self.broker.give_back_if(holder, Side::Next, &back, no_later, redelivered).await
     }
 
+    /// Strikes those of these places, prepared for messages of `holder`, into which nothing came. Redis must wait for none any
+    /// more: `lapsed` is for how long the holder must have been silent for that, beyond its claim.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn strike(&self, holder: &str, tags: &[String], lapsed: Option<Duration>) -> Result<(), RedisError> {
+        self.broker.strike(holder, tags, lapsed).await
+    }
+
     /// Gives back the messages of workers that no longer say that they live. Gives how many.
     ///
     /// # Errors
@@ -183,6 +199,7 @@ impl Claims {
         for owner in dead {
             let tags: Vec<String> = connection.smembers(keys.held(owner)).await?;
             restored += self.restore(owner, &tags).await?;
+            self.strike(owner, &tags, Some(STILL)).await?;
             // One that was only asleep may have fetched again: it is looked at again.
             let mut bury = scripts::BURY.key(keys.owners());
             bury.key(keys.held(owner)).arg(owner).invoke_async::<()>(&mut connection).await?;

@@ -118,6 +118,19 @@ impl Connector {
         Ok(client.get_multiplexed_async_connection_with_config(&timeouts().set_push_sender(pushes)).await?)
     }
 
+    /// A connection of its own for commands that wait: how long, its user looks to.
+    ///
+    /// # Errors
+    /// Redis is away or refuses.
+    pub(crate) async fn blocking(&self) -> Result<MultiplexedConnection, RedisError> {
+        let client = match &self.place {
+            Place::Server { client, .. } => Client::clone(client),
+            Place::Master(sentinels) => sentinels.master(ProtocolVersion::RESP2).await?,
+        };
+        let patient = timeouts().set_response_timeout(None);
+        Ok(client.get_multiplexed_async_connection_with_config(&patient).await?)
+    }
+
     /// A connection for subscriptions.
     ///
     /// # Errors

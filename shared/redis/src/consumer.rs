@@ -1,27 +1,23 @@
 //! Fetching messages (kombu.transport.redis: Channel._brpop_start, _brpop_read), without kombu's window: there a message
 //! is in no key between BRPOP and its record in `unacked`; here one script moves it.
 //!
-//! Waiting costs Redis nothing: the connection asks to be told when one of the lists changes (CLIENT TRACKING), reads
-//! them once, and sleeps.
-
-use std::time::Duration;
+//! Waiting costs Redis next to nothing: for one list it gives the next message by itself ([`crate::blocking`]), and when one of the
+//! others changes it tells (CLIENT TRACKING).
 
 use petiole_protocol::TaskMessage;
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, FromRedisValue, PushInfo, PushKind, Value, cmd, pipe};
+use redis::{Cmd, FromRedisValue, PushInfo, Script, Value, cmd, pipe};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::backend::Backend;
-use crate::broker::Broker;
+use crate::blocking::{Blocking, Source};
+use crate::broker::{Broker, GiveBack};
 use crate::error::RedisError;
 use crate::handover;
 use crate::keys::PRIORITY_STEPS;
 use crate::long::{self, Long, Wanted};
 use crate::scripts;
 use crate::settle::{self, Settled, Settlement};
-
-/// How long the answer to a look may take: a connection that is silent for longer is made anew.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A message that was moved into `unacked`.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -38,16 +34,28 @@ pub struct Delivery {
 
 /// A worker's own connection: it fetches, and settles what was fetched. One round trip does both.
 pub struct Consumer {
-    connection: MultiplexedConnection,
-    pushes: UnboundedReceiver<PushInfo>,
-    broker: Broker,
-    backend: Backend,
+    pub(crate) connection: MultiplexedConnection,
+    pub(crate) pushes: UnboundedReceiver<PushInfo>,
+    pub(crate) broker: Broker,
+    pub(crate) backend: Backend,
     /// Results live beside the messages: all of a settlement in one script.
-    shared: bool,
-    owner: String,
-    turn: usize,
-    fetched: u64,
-    long: Long,
+    pub(crate) shared: bool,
+    pub(crate) owner: String,
+    pub(crate) turn: usize,
+    pub(crate) fetched: u64,
+    pub(crate) long: Long,
+    /// None: Redis does not let itself be asked to wait.
+    pub(crate) blocking: Option<Blocking>,
+    /// Where the last message came from.
+    pub(crate) last: Option<Source>,
+    /// What Redis gave by itself and is in no hash yet.
+    pub(crate) given: Vec<String>,
+    /// What it gave so and was delivered before: it is counted by a tag of its own, and the script is to fetch it.
+    pub(crate) again: Vec<GiveBack>,
+    /// One was given by itself: with the next fetch a place for the next one is prepared.
+    pub(crate) soon: bool,
+    /// Somebody has emptied the database while Redis waited.
+    pub(crate) emptied: bool,
 }
 
 /// What one round trip brought.
@@ -74,6 +82,10 @@ impl Consumer {
         cmd("CLIENT").arg("TRACKING").arg("ON").arg("NOLOOP").query_async::<()>(&mut connection).await?;
         scripts::load(&mut connection, &scripts::FETCH).await?;
         scripts::load(&mut connection, &scripts::SETTLE).await?;
+        for script in [&scripts::PREPARE, &scripts::RECORD] {
+            script.prepare_invoke().load_async(&mut connection).await?;
+        }
+        let blocking = Blocking::connect(broker.connector(), &mut connection).await?;
         let shared = backend.shares(broker);
         let (broker, backend) = (broker.clone(), backend.clone());
         Ok(Self {
@@ -86,6 +98,12 @@ impl Consumer {
             turn: 0,
             fetched: 0,
             long: Long::new(),
+            blocking,
+            last: None,
+            given: vec![],
+            again: vec![],
+            soon: false,
+            emptied: false,
         })
     }
 
@@ -116,12 +134,22 @@ impl Consumer {
         queues: &[String],
         room: usize,
     ) -> Result<Exchange, RedisError> {
+        if !self.again.is_empty() {
+            self.broker.hand_back(&self.owner, &self.again).await?;
+            self.again.clear();
+        }
         let fetches = room > 0 && !queues.is_empty();
         let mut pipe = pipe();
+        self.given.retain(|tag| !settlements.iter().any(|settlement| settlement.tag.as_ref() == Some(tag)));
+        let (first, scripts): (Vec<Cmd>, Vec<&Script>) = self.first().into_iter().unzip();
+        let recording = first.len();
+        first.into_iter().for_each(|command| {
+            pipe.add_command(command);
+        });
         if !settlements.is_empty() {
             settle::add(&mut pipe, self.broker.keys(), &self.owner, settlements);
         }
-        let settling = pipe.cmd_iter().count();
+        let settling = pipe.cmd_iter().count() - recording;
         if fetches {
             self.turn = (self.turn + 1) % queues.len();
         }
@@ -133,8 +161,22 @@ impl Consumer {
             let fetch = self.fetch(queues, room);
             pipe.add_command(fetch);
         }
-        let mut settled = self.send(&pipe).await?;
-        let fetched = settled.split_off(settling);
+        let prepares = if fetches && std::mem::take(&mut self.soon) { self.prepare(queues) } else { None };
+        prepares.iter().for_each(|prepare| {
+            pipe.add_command(prepare.clone());
+        });
+        let mut recorded = self.send(&pipe).await?;
+        let mut settled = recorded.split_off(recording);
+        let mut fetched = settled.split_off(settling);
+        if prepares.is_some() {
+            self.prepared(fetched.pop()).await?;
+        }
+        for (answer, script) in recorded.into_iter().zip(scripts) {
+            if let Err(error) = answer.extract_error() {
+                // A message is recorded with the next heartbeat, too.
+                self.load(&error, script).await?;
+            }
+        }
         let mut exchange = Exchange { taken: true, ..Exchange::default() };
         // First, since it may fail: what the settlements hand over leaves them.
         if long {
@@ -220,6 +262,7 @@ impl Consumer {
         let (keys, owner) = (self.broker.keys().clone(), &self.owner);
         let fetched = long::read(wanted, moved)?;
         self.long.came(&fetched.deliveries);
+        self.last = fetched.last.map(|(queue, list)| Source { queue, list }).or(self.last.take());
         if !fetched.void.is_empty() {
             long::strike(&keys, owner, &fetched.void).query_async::<()>(&mut self.connection).await?;
         }
@@ -242,7 +285,7 @@ impl Consumer {
     }
 
     /// Sends a pipeline. An answer may be an error.
-    async fn send(&mut self, pipe: &redis::Pipeline) -> Result<Vec<Value>, redis::RedisError> {
+    pub(crate) async fn send(&mut self, pipe: &redis::Pipeline) -> Result<Vec<Value>, redis::RedisError> {
         let length = pipe.cmd_iter().count();
         if length == 0 {
             return Ok(vec![]);
@@ -266,67 +309,81 @@ impl Consumer {
         call
     }
 
-    fn read(&self, answer: Value, queues: &[String], exchange: &mut Exchange) -> Result<(), RedisError> {
+    fn read(&mut self, answer: Value, queues: &[String], exchange: &mut Exchange) -> Result<(), RedisError> {
         let Value::Array(flat) = answer else {
             return Err(unexpected(format_args!("fetching was answered by {answer:?}")));
         };
-        let mut flat = flat.into_iter();
+        let (mut flat, mut from) = (flat.into_iter(), None);
         exchange.drained = flat.next() == Some(Value::Int(1));
         while let (Some(tag), Some(list), Some(text)) = (flat.next(), flat.next(), flat.next()) {
             let list = usize::from_redis_value(list).map_err(unexpected)?;
             let text = Vec::<u8>::from_redis_value(text).map_err(unexpected)?;
             let place = (list - 1 + self.turn) % queues.len();
+            let queue = queues.get(place).cloned().unwrap_or_default();
+            let step = PRIORITY_STEPS.get((list - 1) / queues.len()).copied().unwrap_or_default();
+            from = Some((queue.clone(), step));
             exchange.deliveries.push(Delivery {
                 tag: String::from_redis_value(tag).map_err(unexpected)?,
-                queue: queues.get(place).cloned().unwrap_or_default(),
+                queue,
                 text: long::text(text),
                 message: None,
             });
         }
+        if let Some((queue, step)) = from {
+            let list = self.broker.keys().list(&queue, i64::from(step));
+            self.last = Some(Source { queue, list });
+        }
         Ok(())
     }
 
-    /// Waits until one of the queues has changed since it was found empty. May be dropped and called again.
-    ///
-    /// # Errors
-    /// The connection has gone.
-    pub async fn changed(&mut self) -> Result<(), RedisError> {
-        while let Some(push) = self.pushes.recv().await {
-            match push.kind {
-                PushKind::Invalidate => {
-                    // One sign is as good as many.
-                    while let Ok(push) = self.pushes.try_recv() {
-                        if push.kind == PushKind::Disconnection {
-                            return Err(gone());
-                        }
-                    }
-                    return Ok(());
-                }
-                PushKind::Disconnection => return Err(gone()),
-                _ => {}
+    /// What is to be done before all else about messages that Redis gives by itself.
+    fn first(&mut self) -> Vec<(Cmd, &'static Script)> {
+        let (keys, mut first) = (self.broker.keys(), vec![]);
+        if !self.given.is_empty() {
+            let mut call = cmd("EVALSHA");
+            call.arg(scripts::RECORD.get_hash()).arg(2).arg(keys.unacked()).arg(keys.unacked_index());
+            call.arg(std::mem::take(&mut self.given));
+            first.push((call, &*scripts::RECORD));
+        }
+        if std::mem::take(&mut self.emptied)
+            && let Some(renew) = self.blocking.as_ref().and_then(|blocking| blocking.renew(keys, &self.owner))
+        {
+            first.push((renew, &scripts::PREPARE));
+        }
+        first
+    }
+
+    /// What prepares a place for the next message that Redis is to give by itself.
+    pub(crate) fn prepare(&mut self, queues: &[String]) -> Option<Cmd> {
+        let keys = self.broker.keys();
+        let source = match &self.last {
+            Some(source) if queues.contains(&source.queue) => source.clone(),
+            _ => {
+                let queue = queues.first()?;
+                Source { queue: queue.clone(), list: keys.list(queue, 0) }
+            }
+        };
+        self.blocking.as_mut()?.prepare(keys, &self.owner, &source)
+    }
+
+    pub(crate) async fn prepared(&mut self, answer: Option<Value>) -> Result<(), RedisError> {
+        match answer.unwrap_or(Value::Nil).extract_error() {
+            // Prepared with the next round trip.
+            Err(error) if scripts::is_unknown(&error) => self.load(&error, &scripts::PREPARE).await,
+            answer => {
+                self.blocking.iter_mut().for_each(|blocking| blocking.prepared(&answer));
+                Ok(())
             }
         }
-        Err(gone())
     }
 
-    /// Is there something in one of the queues? One command, and a sign that the connection works.
-    ///
-    /// # Errors
-    /// Redis is away.
-    pub async fn look(&mut self, queues: &[String]) -> Result<bool, RedisError> {
-        let mut exists = cmd("EXISTS");
-        for queue in queues {
-            exists.arg(&self.broker.keys().lists(queue));
+    /// Loads a script that Redis has forgotten.
+    pub(crate) async fn load(&mut self, error: &redis::RedisError, script: &Script) -> Result<(), RedisError> {
+        if scripts::is_unknown(error) {
+            script.prepare_invoke().load_async(&mut self.connection).await?;
         }
-        match tokio::time::timeout(LOOK_TIMEOUT, exists.query_async::<u64>(&mut self.connection)).await {
-            Ok(found) => Ok(found? > 0),
-            Err(_) => Err(RedisError::Unavailable(format!("no answer within {LOOK_TIMEOUT:?}"))),
-        }
+        Ok(())
     }
-}
-
-fn gone() -> RedisError {
-    RedisError::Unavailable("the connection has gone".into())
 }
 
 /// The first error counts, and leaves what came with it undone or to be done again.

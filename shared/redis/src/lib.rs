@@ -9,7 +9,9 @@
 //! | [`broker`] | publish, acknowledge, give back, bindings | Channel, QoS |
 //! | [`publish_once`] | publish what an outbox holds, once | |
 //! | [`consumer`] | fetch without a window in which a message is nowhere | Channel._brpop_start/_read |
+//! | [`idle`] | what a consumer does while its queues are empty | Channel._brpop_start |
 //! | [`settle`] | result, follow-ups, chord count and acknowledgement in one | celery.app.trace, celery.worker.request |
+//! | `blocking` | while a worker is idle, Redis gives it the next message by itself | |
 //! | `ahead` | long texts that do not pass through the script | |
 //! | [`handover`] | messages that a worker sends and takes on itself | |
 //! | [`waiting`] | messages whose time is far off | celery.worker.strategy holds them in memory |
@@ -25,6 +27,7 @@
 
 mod ahead;
 pub mod backend;
+mod blocking;
 pub mod broker;
 pub mod chord;
 pub mod claims;
@@ -38,6 +41,7 @@ pub mod fanout;
 #[cfg(test)]
 mod fuzz;
 pub mod handover;
+pub mod idle;
 pub mod keys;
 mod long;
 pub mod publish_once;

@@ -50,13 +50,15 @@ pub(crate) struct Wanted {
 pub(crate) struct Fetched {
     /// Those that came.
     pub(crate) deliveries: Vec<Delivery>,
+    /// Queue and list of the last one.
+    pub(crate) last: Option<(String, String)>,
     /// Those that were delivered before, the next to be served last. Their own tags are counted by: the script fetches them.
     pub(crate) again: Vec<GiveBack>,
     /// Tags of which nothing came: others were faster.
     pub(crate) void: Vec<String>,
 }
 
-/// Is it the tag of a long message, which may not be in `unacked` yet?
+/// Is it the tag of a message that was fetched without the script, and may not be in `unacked` yet?
 pub(crate) fn is_tag(tag: &str) -> bool {
     tag.starts_with("fetched:")
 }
@@ -67,8 +69,8 @@ pub(crate) fn is_full(error: &redis::RedisError) -> bool {
 }
 
 impl Keys {
-    /// Where a long message is. Petiole's own.
-    fn fetched(&self, tag: &str) -> String {
+    /// Where a message is that was fetched without the script. Petiole's own.
+    pub(crate) fn fetched(&self, tag: &str) -> String {
         format!("{}petiole:{tag}", self.prefix)
     }
 }
@@ -130,6 +132,12 @@ pub(crate) fn add(pipe: &mut Pipeline, keys: &Keys, owner: &str, wanted: &[Wante
     pipe.cmd("EXEC");
 }
 
+/// Was this message delivered before? Then the script is to fetch it: it is counted by a tag of its own.
+pub(crate) fn came_before(message: &str) -> bool {
+    let end = message.floor_char_boundary(message.len().saturating_sub(END));
+    message[end..].contains("redelivered")
+}
+
 /// A text that Redis gave. What is not UTF-8 is no message: it is kept as far as it can be shown.
 pub(crate) fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
@@ -145,7 +153,7 @@ pub(crate) fn read(wanted: Vec<Wanted>, answer: Value) -> Result<Fetched, RedisE
     };
     let mut fetched = Fetched::default();
     // Behind the claim, each has two: its key, and itself.
-    for (Wanted { tag, queue, .. }, answer) in wanted.into_iter().zip(answers.into_iter().skip(3).step_by(2)) {
+    for (Wanted { tag, queue, list }, answer) in wanted.into_iter().zip(answers.into_iter().skip(3).step_by(2)) {
         let message = match answer {
             Value::BulkString(bytes) => text(bytes),
             Value::Nil => {
@@ -154,10 +162,10 @@ pub(crate) fn read(wanted: Vec<Wanted>, answer: Value) -> Result<Fetched, RedisE
             }
             other => return Err(RedisError::Data(format!("LMOVE was answered by {other:?}"))),
         };
-        let end = message.floor_char_boundary(message.len().saturating_sub(END));
-        if message[end..].contains("redelivered") {
+        if came_before(&message) {
             fetched.again.push(GiveBack { tag, queue, text: message });
         } else {
+            fetched.last = Some((queue.clone(), list));
             fetched.deliveries.push(Delivery { tag, queue, text: message, message: None });
         }
     }

@@ -34,29 +34,32 @@ fn hash(lua: &Lua) -> String {
 }
 
 macro_rules! script {
-    ($(#[$doc:meta])* $name:ident, $file:literal) => {
+    ($(#[$doc:meta])* $name:ident, $($file:literal),+) => {
         $(#[$doc])*
-        pub(crate) static $name: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!(concat!("scripts/", $file))));
-    };
-    ($(#[$doc:meta])* $name:ident, $before:literal, $file:literal) => {
-        $(#[$doc])*
-        pub(crate) static $name: LazyLock<Script> = LazyLock::new(|| {
-            Script::new(concat!(include_str!(concat!("scripts/", $before)), include_str!(concat!("scripts/", $file))))
-        });
+        pub(crate) static $name: LazyLock<Script> =
+            LazyLock::new(|| Script::new(concat!($(include_str!(concat!("scripts/", $file))),+)));
     };
 }
 
 script!(
     /// Gives messages back to their lists.
-    RESTORE, "record.lua", "restore.lua"
+    RESTORE, "place.lua", "record.lua", "restore.lua"
 );
 script!(
-    /// Records long messages in `unacked`.
-    RECORD, "record.lua", "record_all.lua"
+    /// Prepares a place for a message.
+    PREPARE, "place.lua", "prepare.lua"
+);
+script!(
+    /// Records messages in `unacked` that were fetched without the script.
+    RECORD, "place.lua", "record.lua", "record_all.lua"
 );
 script!(
     /// Strikes tags without messages.
-    FORGET, "forget.lua"
+    FORGET, "place.lua", "forget.lua"
+);
+script!(
+    /// Strikes places into which nothing came.
+    STRIKE, "place.lua", "strike.lua"
 );
 script!(
     /// Forgets an owner that holds nothing.
@@ -84,7 +87,7 @@ script!(
 );
 script!(
     /// Lets a message wait for its time.
-    WAIT, "record.lua", "wait.lua"
+    WAIT, "place.lua", "record.lua", "wait.lua"
 );
 script!(
     /// Puts messages whose time has come back to their queues.

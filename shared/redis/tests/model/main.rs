@@ -22,6 +22,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (0..10_i64, any::<bool>()).prop_map(|(priority, long)| Step::Send { priority, long }),
         8 => (worker.clone(), 1..5_usize, heard()).prop_map(|(worker, room, heard)| Step::Fetch { worker, room, heard }),
+        4 => worker.clone().prop_map(|worker| Step::Wait { worker }),
+        4 => (worker.clone(), heard()).prop_map(|(worker, heard)| Step::Given { worker, heard }),
         8 => (worker.clone(), which.clone(), heard()).prop_map(|(worker, which, heard)| Step::Settle { worker, which, heard }),
         3 => worker.clone().prop_map(|worker| Step::SettleAgain { worker }),
         2 => (worker.clone(), which.clone(), any::<bool>(), heard())

@@ -9,6 +9,7 @@ use petiole_redis::claims::Claims;
 use petiole_redis::consumer::{Consumer, Delivery};
 use petiole_redis::dead::DeadLetter;
 use petiole_redis::handover::Push;
+use petiole_redis::idle::Sign;
 use petiole_redis::settle::{Settlement, Write};
 use petiole_redis::waiting::ToWait;
 use petiole_redis::{Backend, Broker, Connector};
@@ -36,6 +37,15 @@ pub(crate) enum Step {
     Fetch {
         worker: usize,
         room: usize,
+        heard: Heard,
+    },
+    /// It finds nothing and tells Redis to wait for a message…
+    Wait {
+        worker: usize,
+    },
+    /// …which Redis may have given since.
+    Given {
+        worker: usize,
         heard: Heard,
     },
     Settle {
@@ -113,6 +123,14 @@ struct Worker {
     untold: Vec<Settlement>,
 }
 
+impl Worker {
+    fn take_given(&mut self, heard: Heard) {
+        if let (Some(Sign::Message(delivery, _)), Heard::Answer) = (self.consumer.given().unwrap(), heard) {
+            self.known.push(delivery);
+        }
+    }
+}
+
 pub(crate) struct World {
     broker: Broker,
     backend: Backend,
@@ -177,6 +195,16 @@ impl World {
                     worker.known.extend(got.deliveries);
                 }
             }
+            Step::Wait { worker } => {
+                let worker = &mut self.workers[worker];
+                let got = worker.consumer.exchange(&mut [], &["q".into()], 1).await.unwrap();
+                worker.known.extend(got.deliveries);
+                if got.drained {
+                    worker.consumer.begin_waiting(&["q".into()]).await.unwrap();
+                    worker.take_given(Heard::Answer);
+                }
+            }
+            Step::Given { worker, heard } => self.workers[worker].take_given(heard),
             Step::Settle { worker, which, heard } => {
                 let Some(delivery) = self.pick(worker, which) else { return };
                 self.runs += 1;
@@ -312,6 +340,16 @@ impl World {
         }
     }
 
+    /// What was fetched without the script may be known to its holder alone, dead or alive.
+    async fn restore_held(&self) {
+        let mut connection = self.broker.connection();
+        let owners: Vec<String> = connection.zrange(self.broker.keys().owners(), 0, -1).await.unwrap();
+        for owner in owners.iter().filter(|owner| **owner != self.workers[0].owner) {
+            let tags: Vec<String> = connection.smembers(self.broker.keys().held(owner)).await.unwrap();
+            self.claims("somebody").restore(owner, &tags).await.unwrap();
+        }
+    }
+
     /// All that still waits is worked on, by one worker that nothing happens to.
     pub(crate) async fn finish(&mut self) {
         let mut connection = self.broker.connection();
@@ -319,12 +357,7 @@ impl World {
             self.take(&Step::SettleAgain { worker }).await;
         }
         self.restore_as_kombu().await;
-        // What was long may be known to its holder alone, dead or alive.
-        let owners: Vec<String> = connection.zrange(self.broker.keys().owners(), 0, -1).await.unwrap();
-        for owner in owners {
-            let tags: Vec<String> = connection.smembers(self.broker.keys().held(&owner)).await.unwrap();
-            self.claims("somebody").restore(&owner, &tags).await.unwrap();
-        }
+        self.restore_held().await;
         let waiting: Vec<String> = connection.zrange(self.broker.keys().waiting(), 0, -1).await.unwrap();
         for tag in waiting {
             let _: () = connection.zadd(self.broker.keys().waiting(), tag, 1).await.unwrap();
@@ -333,8 +366,13 @@ impl World {
         for letter in self.broker.dead_letters(None, 1000).await.unwrap().unwrap() {
             self.broker.replay(&letter.id).await.unwrap();
         }
+        for worker in &mut self.workers {
+            worker.consumer.leave().await.unwrap();
+        }
         self.workers[0] = self.start().await;
         loop {
+            // Redis may wait for a while for those who crashed.
+            self.restore_held().await;
             self.take(&Step::Fetch { worker: 0, room: 1000, heard: Heard::Answer }).await;
             if self.workers[0].known.is_empty() {
                 break;

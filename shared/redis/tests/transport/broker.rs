@@ -100,10 +100,10 @@ async fn a_consumer_is_told_when_something_comes() {
     let mut consumer = f.consumer("w").await;
     let queues = ["q".to_owned(), "r".to_owned()];
     assert!(consumer.exchange(&mut [], &queues, 3).await.unwrap().drained);
-    let quiet = tokio::time::timeout(Duration::from_millis(200), consumer.changed()).await;
+    let quiet = tokio::time::timeout(Duration::from_millis(200), consumer.wait()).await;
     assert!(quiet.is_err(), "nothing came, and yet it was told");
     assert!(!consumer.look(&queues).await.unwrap());
-    let (told, ()) = tokio::join!(tokio::time::timeout(Duration::from_secs(10), consumer.changed()), async {
+    let (told, ()) = tokio::join!(tokio::time::timeout(Duration::from_secs(10), consumer.wait()), async {
         tokio::time::sleep(Duration::from_millis(100)).await;
         f.send("r", 6, "one").await;
         f.send("r", 6, "two").await;

@@ -6,6 +6,7 @@ mod commands;
 mod fanout;
 mod fixture;
 mod handover;
+mod idle;
 mod long;
 mod publish_once;
 mod settle;

@@ -1,0 +1,243 @@
+//! While a worker is idle, Redis gives it the next message by itself (kombu.transport.redis: Channel._brpop_start), and a whole
+//! round trip is saved: that of asking for it.
+//!
+//! `BLMOVE` waits on a connection of its own, for one list: that from which the last message came. Of the others the worker is
+//! told as ever. The message goes into a key that was prepared for it, as those of [long](crate::long) messages are: the key holds
+//! the queue, and the worker's claim on it is in the books (`prepare.lua`) before Redis may put something there. With the next
+//! round trip it is settled or recorded in `unacked`.
+//!
+//! A worker that is gone or cut off may be waited for by Redis for [`WAIT`] longer; so its places are struck off long after
+//! that only (`strike.lua`).
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::{Cmd, FromRedisValue, RedisResult, Value, cmd};
+
+use crate::broker::Broker;
+use crate::connection::Connector;
+use crate::consumer::Delivery;
+use crate::error::RedisError;
+use crate::keys::Keys;
+use crate::long;
+use crate::scripts;
+
+/// How long Redis waits for a message at a time: also a sign that the connection works.
+const WAIT: Duration = Duration::from_secs(3);
+/// How much later its answer may come.
+const LATE: Duration = Duration::from_secs(2);
+/// An answer that was asked for longer ago is judged anew: others may have taken this worker for dead.
+const OLD: Duration = Duration::from_secs(6);
+/// After Redis refused to wait it is not asked again for so long.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// A list, and the queue that it is of.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Source {
+    pub(crate) queue: String,
+    pub(crate) list: String,
+}
+
+/// A key into which Redis may put one message.
+#[derive(Debug, Clone)]
+struct Place {
+    tag: String,
+    source: Source,
+    /// Is it in the books?
+    there: bool,
+}
+
+/// Redis waits for a message.
+struct Waiting {
+    since: Instant,
+    answer: Pin<Box<dyn Future<Output = RedisResult<Value>> + Send>>,
+}
+
+/// What came of waiting.
+#[derive(Debug)]
+pub(crate) enum Came {
+    /// A message, that was asked for then.
+    Message(Delivery, Instant),
+    /// Nothing.
+    Nothing,
+}
+
+/// The connection that waits.
+pub(crate) struct Blocking {
+    connection: MultiplexedConnection,
+    /// Its number at Redis.
+    client: i64,
+    token: String,
+    prepared: u64,
+    place: Option<Place>,
+    waiting: Option<Waiting>,
+    refused: Option<Instant>,
+}
+
+impl Blocking {
+    /// Connects to the server that `beside` is connected to. None: it is another one, or does not let itself be asked.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub(crate) async fn connect(
+        connector: &Connector,
+        beside: &mut MultiplexedConnection,
+    ) -> Result<Option<Self>, RedisError> {
+        let mut connection = connector.blocking().await?;
+        let (Some(here), Some(there)) = (run_id(&mut connection).await?, run_id(beside).await?) else {
+            return Ok(None);
+        };
+        let client: Result<i64, _> = cmd("CLIENT").arg("ID").query_async(&mut connection).await;
+        let client = match client {
+            Ok(client) if here == there => client,
+            Err(error) if error.is_io_error() => return Err(error.into()),
+            _ => return Ok(None),
+        };
+        let token = uuid::Uuid::new_v4().simple().to_string();
+        Ok(Some(Self { connection, client, token, prepared: 0, place: None, waiting: None, refused: None }))
+    }
+
+    /// The list for which Redis waits.
+    pub(crate) fn list(&self) -> Option<&str> {
+        self.waiting.as_ref().and(self.place.as_ref()).map(|place| place.source.list.as_str())
+    }
+
+    /// The queue for which Redis waits.
+    pub(crate) fn queue(&self) -> Option<&str> {
+        self.waiting.as_ref().and(self.place.as_ref()).map(|place| place.source.queue.as_str())
+    }
+
+    /// What prepares a place for a message of this list. None: there is one, or it is not the time.
+    pub(crate) fn prepare(&mut self, keys: &Keys, owner: &str, source: &Source) -> Option<Cmd> {
+        let there = self.place.as_ref().is_some_and(|place| place.there && place.source == *source);
+        if there || self.waiting.is_some() || self.refused.is_some_and(|at| at.elapsed() < PAUSE) {
+            return None;
+        }
+        let place = self.place.get_or_insert_with(|| {
+            self.prepared += 1;
+            Place { tag: format!("fetched:{}:{}", self.token, self.prepared), source: source.clone(), there: false }
+        });
+        (place.source, place.there) = (source.clone(), false);
+        Some(prepare(keys, owner, place))
+    }
+
+    /// What came of that: without a place Redis is not told to wait.
+    pub(crate) fn prepared(&mut self, answer: &RedisResult<Value>) {
+        match (&mut self.place, answer) {
+            (Some(place), Ok(Value::Int(1))) => place.there = true,
+            _ => self.refuse(),
+        }
+    }
+
+    fn refuse(&mut self) {
+        self.refused = Some(Instant::now());
+    }
+
+    /// Can Redis be told to wait?
+    pub(crate) fn is_ready(&self) -> bool {
+        self.place.as_ref().is_some_and(|place| place.there)
+            && self.waiting.is_none()
+            && self.refused.is_none_or(|at| at.elapsed() >= PAUSE)
+    }
+
+    /// Tells Redis to wait for a message. Nothing is sent before [`Self::came`] or [`Self::ask`].
+    pub(crate) fn wait(&mut self, keys: &Keys) {
+        let Some(place) = &self.place else { return };
+        let mut command = cmd("BLMOVE");
+        command.arg(&place.source.list).arg(keys.fetched(&place.tag)).arg("RIGHT").arg("LEFT").arg(WAIT.as_secs());
+        let mut connection = self.connection.clone();
+        let answer = Box::pin(async move { connection.req_packed_command(&command).await });
+        self.waiting = Some(Waiting { since: Instant::now(), answer });
+    }
+
+    /// Waits for what comes. May be dropped and called again.
+    ///
+    /// # Errors
+    /// The connection has gone, or what came is too old to be this worker's for sure: it is in its place.
+    pub(crate) async fn came(&mut self) -> Result<Came, RedisError> {
+        let Some(Waiting { since, answer }) = &mut self.waiting else { return std::future::pending().await };
+        let until = tokio::time::Instant::from_std(*since + WAIT + LATE);
+        match tokio::time::timeout_at(until, answer).await {
+            Ok(answer) => self.read(answer),
+            Err(_) => Err(RedisError::Unavailable(format!("no answer within {LATE:?} after {WAIT:?}"))),
+        }
+    }
+
+    /// What has come already.
+    ///
+    /// # Errors
+    /// As [`Self::came`].
+    pub(crate) fn ask(&mut self) -> Result<Option<Came>, RedisError> {
+        match self.waiting.as_mut().and_then(|waiting| (&mut waiting.answer).now_or_never()) {
+            Some(answer) => self.read(answer).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn read(&mut self, answer: RedisResult<Value>) -> Result<Came, RedisError> {
+        let Some(Waiting { since, .. }) = self.waiting.take() else { return Ok(Came::Nothing) };
+        if since.elapsed() > OLD {
+            return Err(RedisError::Unavailable("what was waited for is too old to be this worker's for sure".into()));
+        }
+        match answer.and_then(Value::extract_error) {
+            Ok(Value::Nil) => Ok(Came::Nothing),
+            Ok(message) => {
+                let text = long::text(
+                    Vec::<u8>::from_redis_value(message).map_err(|error| RedisError::Data(error.to_string()))?,
+                );
+                let Some(Place { tag, source, .. }) = self.place.take() else { return Ok(Came::Nothing) };
+                Ok(Came::Message(Delivery { tag, queue: source.queue, text, message: None }, since))
+            }
+            Err(error) if error.is_io_error() => Err(error.into()),
+            // Not this time: the list is none, Redis is full or has become a replica.
+            Err(_) => {
+                self.refuse();
+                Ok(Came::Nothing)
+            }
+        }
+    }
+
+    /// What ends the waiting: [`Self::came`] then tells at once what came of it.
+    pub(crate) fn unblock(&self) -> Option<Cmd> {
+        self.waiting.as_ref()?;
+        let mut command = cmd("CLIENT");
+        command.arg("UNBLOCK").arg(self.client);
+        Some(command)
+    }
+
+    /// The prepared place is there again, should somebody have emptied the database.
+    pub(crate) fn renew(&self, keys: &Keys, owner: &str) -> Option<Cmd> {
+        self.place.as_ref().map(|place| prepare(keys, owner, place))
+    }
+
+    /// Takes the place away. Nothing may be waited for.
+    pub(crate) async fn leave(&mut self, broker: &Broker, owner: &str) -> Result<(), RedisError> {
+        self.refused = Some(Instant::now());
+        if self.waiting.is_none()
+            && let Some(place) = self.place.take()
+        {
+            broker.strike(owner, &[place.tag], None).await?;
+        }
+        Ok(())
+    }
+}
+
+fn prepare(keys: &Keys, owner: &str, place: &Place) -> Cmd {
+    let mut call = cmd("EVALSHA");
+    call.arg(scripts::PREPARE.get_hash()).arg(4).arg(keys.unacked()).arg(keys.owners()).arg(keys.held(owner));
+    call.arg(keys.fetched(&place.tag)).arg(owner).arg(&place.tag).arg(&place.source.queue);
+    call
+}
+
+/// Which run of which server is this? None: it does not say.
+async fn run_id(connection: &mut MultiplexedConnection) -> Result<Option<String>, RedisError> {
+    let info: RedisResult<String> = cmd("INFO").arg("server").query_async(connection).await;
+    match info {
+        Ok(info) => Ok(info.lines().find_map(|line| line.strip_prefix("run_id:")).map(|id| id.trim().to_owned())),
+        Err(error) if error.is_io_error() => Err(error.into()),
+        Err(_) => Ok(None),
+    }
+}

@@ -1,0 +1,174 @@
+//! What a consumer does while its queues are empty: it waits for the next message, or for a sign that there is something.
+
+use std::time::{Duration, Instant};
+
+use redis::{PushInfo, PushKind, Value, cmd};
+
+use crate::blocking::{Blocking, Came};
+use crate::broker::GiveBack;
+use crate::consumer::{Consumer, Delivery};
+use crate::error::RedisError;
+use crate::long;
+
+/// How long the answer to a look may take: a connection that is silent for longer is made anew.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What ended a wait.
+#[derive(Debug)]
+pub enum Sign {
+    /// A queue has changed since it was found empty.
+    Changed,
+    /// Redis gave a message by itself, having been asked to then.
+    Message(Delivery, Instant),
+    /// Nothing came, and Redis waits no more: the queues are to be looked at.
+    Nothing,
+}
+
+impl Consumer {
+    /// Has Redis been told to wait for a message? Then it may give one at any time.
+    pub fn is_waiting(&self) -> bool {
+        self.blocking.as_ref().is_some_and(|blocking| blocking.list().is_some())
+    }
+
+    /// Of which queue it waits for one.
+    pub fn waits_for(&self) -> Option<&str> {
+        self.blocking.as_ref().and_then(Blocking::queue)
+    }
+
+    /// Tells Redis to wait for a message of the list that the last one came from, once these queues were found empty. The worker
+    /// must have said a moment ago that it lives.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn begin_waiting(&mut self, queues: &[String]) -> Result<(), RedisError> {
+        if let Some(prepare) = self.prepare(queues) {
+            let answer = self.send(redis::pipe().add_command(prepare)).await?;
+            self.prepared(answer.into_iter().next()).await?;
+        }
+        if let Some(blocking) = self.blocking.as_mut().filter(|blocking| blocking.is_ready()) {
+            blocking.wait(self.broker.keys());
+        }
+        Ok(())
+    }
+
+    /// What Redis has given by itself already.
+    ///
+    /// # Errors
+    /// As [`Self::wait`].
+    pub fn given(&mut self) -> Result<Option<Sign>, RedisError> {
+        let came = self.blocking.as_mut().map(Blocking::ask).transpose()?.flatten();
+        Ok(came.map(|came| self.sign(came)))
+    }
+
+    /// Ends the waiting for a message.
+    ///
+    /// # Errors
+    /// As [`Self::wait`].
+    pub async fn end_waiting(&mut self) -> Result<Option<Sign>, RedisError> {
+        let Some(blocking) = &mut self.blocking else { return Ok(None) };
+        let Some(unblock) = blocking.unblock() else { return Ok(None) };
+        if let Some(came) = blocking.ask()? {
+            return Ok(Some(self.sign(came)));
+        }
+        // Where it is forbidden, the waiting ends by itself.
+        let answer: Result<Value, _> = unblock.query_async(&mut self.connection).await;
+        if let Err(error) = answer
+            && error.is_io_error()
+        {
+            return Err(error.into());
+        }
+        let came = blocking.came().await?;
+        Ok(Some(self.sign(came)))
+    }
+
+    /// Waits for no message by itself any more, and takes what was prepared for one away.
+    ///
+    /// # Errors
+    /// As [`Self::wait`].
+    pub async fn leave(&mut self) -> Result<Option<Sign>, RedisError> {
+        let sign = self.end_waiting().await?;
+        if let Some(mut blocking) = self.blocking.take() {
+            blocking.leave(&self.broker, &self.owner).await?;
+        }
+        Ok(sign)
+    }
+
+    fn sign(&mut self, came: Came) -> Sign {
+        let Came::Message(delivery, since) = came else { return Sign::Nothing };
+        if long::came_before(&delivery.text) {
+            let Delivery { tag, queue, text, .. } = delivery;
+            self.again.push(GiveBack { tag, queue, text });
+            return Sign::Changed;
+        }
+        self.soon = true;
+        self.long.came(std::slice::from_ref(&delivery));
+        if !self.long.is_on() {
+            self.given.push(delivery.tag.clone());
+        }
+        Sign::Message(delivery, since)
+    }
+
+    /// Waits until one of the queues has changed since it was found empty, or Redis gives a message by itself. May be dropped and
+    /// called again.
+    ///
+    /// # Errors
+    /// The connection has gone.
+    pub async fn wait(&mut self) -> Result<Sign, RedisError> {
+        loop {
+            let push = tokio::select! {
+                biased;
+                came = came(&mut self.blocking) => return came.map(|came| self.sign(came)),
+                push = self.pushes.recv() => push.ok_or_else(gone)?,
+            };
+            let mut changed = false;
+            let mut next = Some(push);
+            // One sign is as good as many.
+            while let Some(push) = next.take().or_else(|| self.pushes.try_recv().ok()) {
+                match push.kind {
+                    PushKind::Disconnection => return Err(gone()),
+                    PushKind::Invalidate => changed |= self.concerns(&push),
+                    _ => {}
+                }
+            }
+            if changed {
+                return Ok(Sign::Changed);
+            }
+        }
+    }
+
+    /// Is it more than that something came into the list for which Redis waits itself?
+    fn concerns(&mut self, push: &PushInfo) -> bool {
+        let Some(list) = self.blocking.as_ref().and_then(Blocking::list) else { return true };
+        let Some(Value::Array(keys)) = push.data.first() else {
+            self.emptied = true;
+            return true;
+        };
+        !keys.iter().all(|key| matches!(key, Value::BulkString(key) if key == list.as_bytes()))
+    }
+
+    /// Is there something in one of the queues? One command, and a sign that the connection works.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn look(&mut self, queues: &[String]) -> Result<bool, RedisError> {
+        let mut exists = cmd("EXISTS");
+        for queue in queues {
+            exists.arg(&self.broker.keys().lists(queue));
+        }
+        match tokio::time::timeout(LOOK_TIMEOUT, exists.query_async::<u64>(&mut self.connection)).await {
+            Ok(found) => Ok(found? > 0),
+            Err(_) => Err(RedisError::Unavailable(format!("no answer within {LOOK_TIMEOUT:?}"))),
+        }
+    }
+}
+
+async fn came(blocking: &mut Option<Blocking>) -> Result<Came, RedisError> {
+    match blocking {
+        Some(blocking) => blocking.came().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn gone() -> RedisError {
+    RedisError::Unavailable("the connection has gone".into())
+}

@@ -1,0 +1,220 @@
+//! Messages that Redis gives by itself while a worker is idle.
+
+use std::time::Duration;
+
+use petiole_redis::claims::Claims;
+use petiole_redis::consumer::{Consumer, Delivery};
+use petiole_redis::idle::Sign;
+use petiole_redis::settle::{Settled, Settlement};
+use redis::AsyncCommands;
+
+use crate::fixture::{Fixture, names};
+
+fn queues() -> Vec<String> {
+    vec!["q".to_owned(), "r".to_owned()]
+}
+
+/// Finds its queues empty, and tells Redis to wait.
+async fn wait(consumer: &mut Consumer) {
+    let found = consumer.exchange(&mut [], &queues(), 4).await.unwrap();
+    assert!(found.drained && found.deliveries.is_empty());
+    consumer.begin_waiting(&queues()).await.unwrap();
+    assert!(consumer.is_waiting());
+    let quiet = tokio::time::timeout(Duration::from_millis(100), consumer.wait()).await;
+    assert!(quiet.is_err(), "nothing was sent: {quiet:?}");
+}
+
+async fn given(consumer: &mut Consumer) -> Delivery {
+    match tokio::time::timeout(Duration::from_secs(10), consumer.wait()).await.unwrap().unwrap() {
+        Sign::Message(delivery, _) => delivery,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn held(f: &Fixture, owner: &str) -> Vec<String> {
+    f.broker.connection().smembers(f.broker.keys().held(owner)).await.unwrap()
+}
+
+async fn keys(f: &Fixture) -> Vec<String> {
+    f.broker.connection().keys(f.broker.keys().key("petiole:fetched:*")).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_message_comes_by_itself_and_goes_with_its_settlement() {
+    let f = Fixture::new();
+    let mut consumer = f.consumer("w").await;
+    wait(&mut consumer).await;
+    assert_eq!((keys(&f).await.len(), held(&f, "w").await.len()), (1, 1));
+    f.send("q", 0, "one").await;
+    let one = given(&mut consumer).await;
+    assert_eq!((names(std::slice::from_ref(&one)), one.queue.as_str()), (vec!["one".to_owned()], "q"));
+    assert_eq!((f.counts("q").await, held(&f, "w").await), ((0, 0, 0), vec![one.tag.clone()]));
+    let mut settlement = [Settlement::acknowledge(&one.tag)];
+    let settled = consumer.exchange(&mut settlement, &[], 0).await.unwrap().settled;
+    assert!(matches!(settled[..], [Settled::Done]), "{settled:?}");
+    assert_eq!((keys(&f).await.len(), held(&f, "w").await.len()), (0, 0));
+    let settled = consumer.exchange(&mut settlement, &[], 0).await.unwrap().settled;
+    assert!(matches!(settled[..], [Settled::Lost]), "{settled:?}");
+}
+
+#[tokio::test]
+async fn what_is_not_settled_at_once_is_recorded_where_kombu_looks_also_when_redis_has_forgotten_the_scripts() {
+    let f = Fixture::new();
+    let mut consumer = f.consumer("w").await;
+    wait(&mut consumer).await;
+    f.send("q", 0, "one").await;
+    let one = given(&mut consumer).await;
+    // It is asked for more while the task runs.
+    consumer.exchange(&mut [], &queues(), 3).await.unwrap();
+    assert_eq!(f.counts("q").await, (0, 1, 1));
+    let entry: String = f.broker.connection().hget(f.broker.keys().unacked(), &one.tag).await.unwrap();
+    assert!(entry.starts_with("[{") && entry.ends_with(", \"\", \"q\"]"), "{entry}");
+    consumer.begin_waiting(&queues()).await.unwrap();
+    f.send("q", 0, "two").await;
+    let two = given(&mut consumer).await;
+    let () = redis::cmd("SCRIPT").arg("FLUSH").query_async(&mut f.broker.connection()).await.unwrap();
+    consumer.exchange(&mut [], &queues(), 2).await.unwrap();
+    let claims = Claims::new(f.broker.clone(), "w");
+    claims.record(std::slice::from_ref(&two.tag)).await.unwrap();
+    assert_eq!(f.counts("q").await, (0, 2, 2));
+    let mut settlements = [&one, &two].map(|delivery| Settlement::acknowledge(&delivery.tag));
+    let settled = consumer.exchange(&mut settlements, &queues(), 4).await.unwrap().settled;
+    assert!(settled.iter().all(|settled| matches!(settled, Settled::Done)), "{settled:?}");
+    assert_eq!(f.counts("q").await, (0, 0, 0));
+    // And it waits again.
+    wait(&mut consumer).await;
+}
+
+#[tokio::test]
+async fn those_who_wait_are_served_in_turn_and_of_the_other_lists_they_are_told() {
+    let f = Fixture::new();
+    let (mut first, mut second) = (f.consumer("first").await, f.consumer("second").await);
+    wait(&mut first).await;
+    wait(&mut second).await;
+    f.send("q", 0, "one").await;
+    f.send("q", 0, "two").await;
+    assert_eq!(names(&[given(&mut first).await, given(&mut second).await]), ["one", "two"]);
+    for consumer in [&mut first, &mut second] {
+        let found = consumer.exchange(&mut [], &queues(), 4).await.unwrap();
+        assert!(found.drained && found.deliveries.is_empty());
+        consumer.begin_waiting(&queues()).await.unwrap();
+    }
+    f.send("r", 6, "other").await;
+    let sign = tokio::time::timeout(Duration::from_secs(10), first.wait()).await.unwrap().unwrap();
+    assert!(matches!(sign, Sign::Changed), "{sign:?}");
+    assert!(first.is_waiting());
+    let found = first.exchange(&mut [], &queues(), 3).await.unwrap();
+    assert_eq!(names(&found.deliveries), ["other"]);
+    // From now on it waits where that came from.
+    first.end_waiting().await.unwrap();
+    first.exchange(&mut [], &queues(), 3).await.unwrap();
+    first.begin_waiting(&queues()).await.unwrap();
+    assert_eq!(first.waits_for(), Some("r"));
+    f.send("r", 6, "more").await;
+    assert_eq!(names(&[given(&mut first).await]), ["more"]);
+}
+
+#[tokio::test]
+async fn waiting_ends_when_it_is_told_to_and_by_itself() {
+    let f = Fixture::new();
+    let mut consumer = f.consumer("w").await;
+    wait(&mut consumer).await;
+    assert!(matches!(consumer.end_waiting().await.unwrap(), Some(Sign::Nothing)));
+    f.send("q", 0, "one").await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(f.counts("q").await, (1, 0, 0));
+    assert_eq!(names(&consumer.exchange(&mut [], &queues(), 1).await.unwrap().deliveries), ["one"]);
+    // What came just before is not lost.
+    consumer.exchange(&mut [], &queues(), 1).await.unwrap();
+    consumer.begin_waiting(&queues()).await.unwrap();
+    assert!(consumer.given().unwrap().is_none());
+    f.send("q", 0, "two").await;
+    let sign = consumer.end_waiting().await.unwrap();
+    assert!(matches!(&sign, Some(Sign::Message(two, _)) if names(std::slice::from_ref(two)) == ["two"]), "{sign:?}");
+    wait(&mut consumer).await;
+    let sign = tokio::time::timeout(Duration::from_secs(10), consumer.wait()).await.unwrap().unwrap();
+    assert!(matches!(sign, Sign::Nothing), "{sign:?}");
+    assert!(!consumer.is_waiting());
+    consumer.leave().await.unwrap();
+    assert_eq!(keys(&f).await.len(), 0, "only what was prepared was left");
+    consumer.begin_waiting(&queues()).await.unwrap();
+    assert!(!consumer.is_waiting());
+}
+
+#[tokio::test]
+async fn what_comes_for_one_who_is_taken_for_dead_is_found() {
+    let f = Fixture::new();
+    let others = Claims::new(f.broker.clone(), "others");
+    let (mut connection, owners) = (f.broker.connection(), f.broker.keys().owners());
+    let silent = |since: i64| (now_ms() - since * 1000).to_string();
+    let mut frozen = f.consumer("frozen").await;
+    wait(&mut frozen).await;
+    let tags = held(&f, "frozen").await;
+    // Redis may still put something there: the others keep the place in sight.
+    let _: () = connection.zadd(&owners, "frozen", silent(1)).await.unwrap();
+    assert_eq!(others.restore_dead(&["frozen".into()]).await.unwrap(), 0);
+    assert_eq!((held(&f, "frozen").await, keys(&f).await.len()), (tags.clone(), 1));
+    f.send("q", 3, "one").await;
+    f.send("q", 0, "two").await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(f.counts("q").await, (1, 0, 0));
+    assert_eq!(others.restore_dead(&["frozen".into()]).await.unwrap(), 1);
+    assert_eq!((f.counts("q").await, keys(&f).await.len()), ((2, 0, 0), 0));
+    let listed: Option<f64> = connection.zscore(&owners, "frozen").await.unwrap();
+    assert_eq!(listed, None);
+    // And when it wakes up, what it was given is no longer its own.
+    let two = given(&mut frozen).await;
+    let settled = frozen.exchange(&mut [Settlement::acknowledge(&two.tag)], &[], 0).await.unwrap().settled;
+    assert!(matches!(settled[..], [Settled::Lost]), "{settled:?}");
+}
+
+#[tokio::test]
+async fn a_place_is_struck_off_when_nothing_can_come_into_it_any_more() {
+    let f = Fixture::new();
+    let others = Claims::new(f.broker.clone(), "others");
+    let (mut connection, owners) = (f.broker.connection(), f.broker.keys().owners());
+    let mut dead = f.consumer("dead").await;
+    wait(&mut dead).await;
+    drop(dead);
+    for (silent, left) in [(50_i64, 1), (70, 0)] {
+        let _: () = connection.zadd(&owners, "dead", (now_ms() - silent * 1000).to_string()).await.unwrap();
+        others.restore_dead(&["dead".into()]).await.unwrap();
+        let listed: Option<f64> = connection.zscore(&owners, "dead").await.unwrap();
+        assert_eq!(
+            (keys(&f).await.len(), held(&f, "dead").await.len(), usize::from(listed.is_some())),
+            (left, left, left)
+        );
+    }
+}
+
+#[tokio::test]
+async fn one_that_was_delivered_before_is_fetched_by_its_own_tag() {
+    let f = Fixture::new();
+    f.send("q", 0, "one").await;
+    let lost = f.fetch("other", 1).await;
+    let mut consumer = f.consumer("w").await;
+    wait(&mut consumer).await;
+    Claims::new(f.broker.clone(), "w").restore("other", &[lost[0].tag.clone()]).await.unwrap();
+    let sign = tokio::time::timeout(Duration::from_secs(10), consumer.wait()).await.unwrap().unwrap();
+    assert!(matches!(sign, Sign::Changed), "{sign:?}");
+    let again = consumer.exchange(&mut [], &queues(), 1).await.unwrap().deliveries;
+    assert_eq!((names(&again), again[0].tag == lost[0].tag), (vec!["one".to_owned()], true));
+    assert_eq!((f.counts("q").await, held(&f, "w").await.contains(&lost[0].tag)), ((0, 1, 1), true));
+}
+
+#[tokio::test]
+async fn a_key_that_is_no_list_is_waited_for_no_more_for_a_while() {
+    let f = Fixture::new();
+    let mut consumer = f.consumer("w").await;
+    let () = f.broker.connection().set(f.broker.keys().list("q", 0), "none").await.unwrap();
+    consumer.begin_waiting(&queues()).await.unwrap();
+    let sign = tokio::time::timeout(Duration::from_secs(10), consumer.wait()).await.unwrap().unwrap();
+    assert!(matches!(sign, Sign::Nothing), "{sign:?}");
+    consumer.begin_waiting(&queues()).await.unwrap();
+    assert!(!consumer.is_waiting());
+}
+
+fn now_ms() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    i64::try_from(now.as_millis()).unwrap()
+}
