@@ -30,7 +30,7 @@ async fn who_waits_for_a_message_still_gets_it_and_settles_it() {
     assert_eq!(held.len(), 1, "the place is claimed again");
     let mut message = TaskMessage::new("one", "1", vec![], Default::default());
     message.properties.routing_key = "q".into();
-    broker.publish("q", 0, &message.encode("tag").to_text()).await.unwrap();
+    broker.publish("q", 0, &message.encode("tag".to_owned()).to_text()).await.unwrap();
     let sign = tokio::time::timeout(Duration::from_secs(10), consumer.wait()).await.unwrap().unwrap();
     let Sign::Message(one, _) = sign else { panic!("{sign:?}") };
     assert_eq!(one.tag, held[0]);
