@@ -79,7 +79,7 @@ impl Consumer {
     pub async fn connect(broker: &Broker, backend: &Backend, owner: &str) -> Result<Self, RedisError> {
         let (sender, pushes) = unbounded_channel();
         let mut connection = broker.connector().with_pushes(sender).await?;
-        cmd("CLIENT").arg("TRACKING").arg("ON").arg("NOLOOP").query_async::<()>(&mut connection).await?;
+        cmd("CLIENT").arg("TRACKING").arg("ON").arg("OPTIN").arg("NOLOOP").query_async::<()>(&mut connection).await?;
         scripts::load(&mut connection, &scripts::FETCH).await?;
         scripts::load(&mut connection, &scripts::SETTLE).await?;
         for script in [&scripts::PREPARE, &scripts::RECORD] {
@@ -159,7 +159,7 @@ impl Consumer {
             self.add_long(&mut pipe, queues, &wanted);
         } else if fetches {
             let fetch = self.fetch(queues, room);
-            pipe.add_command(fetch);
+            pipe.add_command(caching()).add_command(fetch);
         }
         let prepares = if fetches && std::mem::take(&mut self.soon) { self.prepare(queues) } else { None };
         prepares.iter().for_each(|prepare| {
@@ -181,7 +181,7 @@ impl Consumer {
         // First, since it may fail: what the settlements hand over leaves them.
         if long {
             self.fetch_long(queues, room, wanted, fetched, &mut exchange).await?;
-        } else if let Some(answer) = fetched.into_iter().next() {
+        } else if let Some(answer) = fetched.into_iter().nth(1) {
             match answer.extract_error() {
                 // Somebody flushed the scripts: the next round trip fetches.
                 Err(error) if scripts::is_unknown(&error) => {
@@ -215,12 +215,22 @@ impl Consumer {
         Ok(exchange)
     }
 
-    /// Adds what moves long messages, and then asks how long the lists are: that Redis tells when they change (CLIENT TRACKING).
+    /// Adds what moves long messages, and then asks how long the lists are.
     fn add_long(&self, pipe: &mut redis::Pipeline, queues: &[String], wanted: &[Wanted]) {
         long::add(pipe, self.broker.keys(), &self.owner, wanted);
         self.lists(queues).for_each(|(_, list)| {
             pipe.llen(list);
         });
+        pipe.add_command(caching()).add_command(self.exist(queues));
+    }
+
+    /// Is there something in one of the queues?
+    pub(crate) fn exist(&self, queues: &[String]) -> Cmd {
+        let mut exists = cmd("EXISTS");
+        self.lists(queues).for_each(|(_, list)| {
+            exists.arg(list);
+        });
+        exists
     }
 
     /// Fetches without the script: reads what came of what was [added](Self::add_long), or asks once more when it was not known
@@ -235,9 +245,11 @@ impl Consumer {
     ) -> Result<(), RedisError> {
         let lists: Vec<_> = self.lists(queues).map(|(queue, list)| (queue.clone(), list)).collect();
         loop {
+            let exist = answers.pop().unwrap_or(Value::Nil).extract_error()?;
+            exchange.drained = u64::from_redis_value(exist).map_err(unexpected)? == 0;
+            answers.pop();
             let lengths = extract(answers.split_off(answers.len().saturating_sub(lists.len())))?;
             let lengths = Vec::<u64>::from_redis_value(Value::Array(lengths)).map_err(unexpected)?;
-            exchange.drained = lengths.iter().all(|length| *length == 0);
             self.long.saw(lists.iter().cloned().zip(lengths));
             if !wanted.is_empty() {
                 break;
@@ -384,6 +396,14 @@ impl Consumer {
         }
         Ok(())
     }
+}
+
+/// Goes before a command that reads lists: Redis tells when they change (CLIENT TRACKING). Of the lists alone: the books, which
+/// the scripts read as well, are changed by all workers all the time.
+pub(crate) fn caching() -> Cmd {
+    let mut caching = cmd("CLIENT");
+    caching.arg("CACHING").arg("YES");
+    caching
 }
 
 /// The first error counts, and leaves what came with it undone or to be done again.

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use redis::{PushInfo, PushKind, Value, cmd};
+use redis::{PushInfo, PushKind, Value};
 
 use crate::blocking::{Blocking, Came};
 use crate::broker::GiveBack;
-use crate::consumer::{Consumer, Delivery};
+use crate::consumer::{Consumer, Delivery, caching};
 use crate::error::RedisError;
 use crate::long;
 
@@ -146,17 +146,15 @@ impl Consumer {
         !keys.iter().all(|key| matches!(key, Value::BulkString(key) if key == list.as_bytes()))
     }
 
-    /// Is there something in one of the queues? One command, and a sign that the connection works.
+    /// Is there something in one of the queues? From now on [`Self::wait`] tells when there is. Also a sign that the connection works.
     ///
     /// # Errors
     /// Redis is away.
     pub async fn look(&mut self, queues: &[String]) -> Result<bool, RedisError> {
-        let mut exists = cmd("EXISTS");
-        for queue in queues {
-            exists.arg(&self.broker.keys().lists(queue));
-        }
-        match tokio::time::timeout(LOOK_TIMEOUT, exists.query_async::<u64>(&mut self.connection)).await {
-            Ok(found) => Ok(found? > 0),
+        let mut look = redis::pipe();
+        look.add_command(caching()).ignore().add_command(self.exist(queues));
+        match tokio::time::timeout(LOOK_TIMEOUT, look.query_async::<(u64,)>(&mut self.connection)).await {
+            Ok(found) => Ok(found?.0 > 0),
             Err(_) => Err(RedisError::Unavailable(format!("no answer within {LOOK_TIMEOUT:?}"))),
         }
     }
