@@ -159,7 +159,7 @@ impl Consumer {
             self.add_long(&mut pipe, queues, &wanted);
         } else if fetches {
             let fetch = self.fetch(queues, room);
-            pipe.add_command(caching()).add_command(fetch);
+            pipe.add_command(fetch).add_command(caching()).add_command(self.exist(queues));
         }
         let prepares = if fetches && std::mem::take(&mut self.soon) { self.prepare(queues) } else { None };
         prepares.iter().for_each(|prepare| {
@@ -181,7 +181,10 @@ impl Consumer {
         // First, since it may fail: what the settlements hand over leaves them.
         if long {
             self.fetch_long(queues, room, wanted, fetched, &mut exchange).await?;
-        } else if let Some(answer) = fetched.into_iter().nth(1) {
+        } else if fetches {
+            let exist = fetched.pop().unwrap_or(Value::Nil).extract_error()?;
+            exchange.drained = u64::from_redis_value(exist).map_err(unexpected)? == 0;
+            let answer = fetched.into_iter().next().unwrap_or(Value::Nil);
             match answer.extract_error() {
                 // Somebody flushed the scripts: the next round trip fetches.
                 Err(error) if scripts::is_unknown(&error) => {
@@ -326,7 +329,6 @@ impl Consumer {
             return Err(unexpected(format_args!("fetching was answered by {answer:?}")));
         };
         let (mut flat, mut from) = (flat.into_iter(), None);
-        exchange.drained = flat.next() == Some(Value::Int(1));
         while let (Some(tag), Some(list), Some(text)) = (flat.next(), flat.next(), flat.next()) {
             let list = usize::from_redis_value(list).map_err(unexpected)?;
             let text = Vec::<u8>::from_redis_value(text).map_err(unexpected)?;
@@ -398,8 +400,8 @@ impl Consumer {
     }
 }
 
-/// Goes before a command that reads lists: Redis tells when they change (CLIENT TRACKING). Of the lists alone: the books, which
-/// the scripts read as well, are changed by all workers all the time.
+/// Goes before a command that reads lists: Redis tells when they change (CLIENT TRACKING). Of these alone: the books, which are keys
+/// of the scripts, are changed by all workers all the time.
 pub(crate) fn caching() -> Cmd {
     let mut caching = cmd("CLIENT");
     caching.arg("CACHING").arg("YES");

@@ -1,12 +1,12 @@
 -- Moves messages from their lists into unacked.
 -- KEYS: unacked, unacked_index, the owner's held set, then the lists in the order of service
 -- ARGV: how many at most, a tag for messages without one, then for each list the tail of its unacked entry
--- Gives whether the lists are empty now, then a flat list: delivery tag, number of the list (from 1), message, …
+-- Gives a flat list: delivery tag, number of the list (from 1), message, …
 local call, room, spare = redis.call, tonumber(ARGV[1]), ARGV[2]
 -- Of plain signs only: a tag that is no text could be read by nobody, and with it nothing that was fetched together with it.
 -- Tied to the beginning: tried from every place of a long message without a tag, it would keep Redis busy for minutes.
 local pattern = '^.*"delivery_tag": ?"([^"\\%c\128-\255]+)"'
-local out, tags, fields, n, again = {1}, {}, {}, 0, false
+local out, tags, fields, n, again = {}, {}, {}, 0, false
 for i = 4, #KEYS do
     if room <= 0 then break end
     local messages = call('RPOP', KEYS[i], room)
@@ -19,7 +19,7 @@ for i = 4, #KEYS do
             -- a plain search of the end, where the properties are: a pattern would cost more than all the rest
             again = again or string.find(message, 'redelivered', -1024, true)
             fields[2 * n - 1], fields[2 * n] = tag, '[' .. message .. ARGV[i - 1]
-            out[3 * n - 1], out[3 * n], out[3 * n + 1] = tag, i - 3, message
+            out[3 * n - 2], out[3 * n - 1], out[3 * n] = tag, i - 3, message
         end
         room = room - #messages
     end
@@ -47,7 +47,7 @@ if n > 0 then
                 unique = tags[i] .. ':' .. more
             end
             seen[unique] = true
-            tags[i], fields[2 * i - 1], out[3 * i - 1] = unique, unique, unique
+            tags[i], fields[2 * i - 1], out[3 * i - 2] = unique, unique, unique
             call('ZADD', KEYS[2], score, unique)
         end
     end
@@ -62,11 +62,5 @@ if n > 0 then
         end
     end
     call('SADD', KEYS[3], unpack(tags))
-end
-if room > 0 then
-    -- reading them asks Redis to tell when they change (CLIENT TRACKING)
-    if call('EXISTS', unpack(KEYS, 4)) > 0 then out[1] = 0 end
-else
-    out[1] = 0
 end
 return out
