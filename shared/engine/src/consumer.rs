@@ -92,15 +92,15 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
         // Redis is to give nothing by itself where that leaves no room, and before anybody is told what this worker has.
         let gone = consumer.waits_for().is_some_and(|queue| !queues.iter().any(|of| of == queue));
         let sign = if over {
-            consumer.leave().await?
+            ahead.put(consumer.leave().await?, Instant::now())?;
+            None
         } else if gone || unsettled.is_asked() || room == 0 || (room == 1 && !drained) {
             consumer.end_waiting().await?
         } else {
             consumer.given()?
         };
         if let Some(sign) = sign {
-            drained = false;
-            given(worker, &mut ahead, sign)?;
+            drained &= given(worker, &mut ahead, sign)?;
         }
         if over {
             hand_back(worker, ahead.surplus()).await?;
@@ -118,7 +118,7 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
             }
             continue;
         }
-        if nothing && room == 0 {
+        if nothing && room == 0 && !consumer.is_unsure() {
             if worker.shutdown.settling_ended() {
                 return Ok(());
             }
@@ -131,10 +131,7 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
                 () = worker.qos.changed(), if !over && !drained => {}
                 sign = consumer.wait() => match sign? {
                     Sign::Nothing => drained &= !consumer.look(&queues).await?,
-                    sign => {
-                        drained = false;
-                        given(worker, &mut ahead, sign)?;
-                    }
+                    sign => drained &= given(worker, &mut ahead, sign)?,
                 },
                 () = worker.queues_changed() => other_queues = true,
                 () = tokio::time::sleep(LOOK), if !waits => drained &= !consumer.look(&queues).await?,
@@ -162,7 +159,7 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
             }
         };
         *pause = Duration::from_millis(50);
-        drained = (drained || exchange.drained) && exchange.taken;
+        drained = (if exchange.looked { exchange.drained } else { drained }) && exchange.taken;
         unsettled.done(worker, exchange.settled);
         ahead.put(exchange.deliveries, asked)?;
         if !ahead.is_on() {
@@ -174,11 +171,15 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
     }
 }
 
-/// Takes what Redis gave by itself: it runs before anything else is asked of Redis.
-fn given(worker: &Arc<Worker>, ahead: &mut Lookahead, sign: Sign) -> Result<(), RedisError> {
-    let Sign::Message(delivery, asked) = sign else { return Ok(()) };
+/// Takes what Redis gave by itself: it runs before anything else is asked of Redis. True: as far as is known there is nothing more.
+fn given(worker: &Arc<Worker>, ahead: &mut Lookahead, sign: Sign) -> Result<bool, RedisError> {
+    let Sign::Message(delivery, asked) = sign else { return Ok(false) };
     ahead.put(vec![delivery], asked)?;
-    if worker.shutdown.begun() { Ok(()) } else { ahead.receive(worker, false) }
+    // What comes when the shutdown has begun goes back.
+    if !worker.shutdown.begun() {
+        ahead.receive(worker, false)?;
+    }
+    Ok(true)
 }
 
 /// Gives messages back to the heads of their queues, as if they had never been fetched.

@@ -52,6 +52,7 @@ struct Place {
 
 /// Redis waits for a message.
 struct Waiting {
+    place: Place,
     since: Instant,
     answer: Pin<Box<dyn Future<Output = RedisResult<Value>> + Send>>,
 }
@@ -72,7 +73,8 @@ pub(crate) struct Blocking {
     client: i64,
     token: String,
     prepared: u64,
-    place: Option<Place>,
+    /// Places for the next messages: two with the one that is waited for, so that the next is there when a message has come.
+    free: Vec<Place>,
     waiting: Option<Waiting>,
     refused: Option<Instant>,
 }
@@ -97,36 +99,41 @@ impl Blocking {
             _ => return Ok(None),
         };
         let token = uuid::Uuid::new_v4().simple().to_string();
-        Ok(Some(Self { connection, client, token, prepared: 0, place: None, waiting: None, refused: None }))
+        Ok(Some(Self { connection, client, token, prepared: 0, free: vec![], waiting: None, refused: None }))
     }
 
     /// The list for which Redis waits.
     pub(crate) fn list(&self) -> Option<&str> {
-        self.waiting.as_ref().and(self.place.as_ref()).map(|place| place.source.list.as_str())
+        self.waiting.as_ref().map(|waiting| waiting.place.source.list.as_str())
     }
 
     /// The queue for which Redis waits.
     pub(crate) fn queue(&self) -> Option<&str> {
-        self.waiting.as_ref().and(self.place.as_ref()).map(|place| place.source.queue.as_str())
+        self.waiting.as_ref().map(|waiting| waiting.place.source.queue.as_str())
     }
 
     /// What prepares a place for a message of this list. None: there is one, or it is not the time.
     pub(crate) fn prepare(&mut self, keys: &Keys, owner: &str, source: &Source) -> Option<Cmd> {
-        let there = self.place.as_ref().is_some_and(|place| place.there && place.source == *source);
-        if there || self.waiting.is_some() || self.refused.is_some_and(|at| at.elapsed() < PAUSE) {
+        let there = self.free.iter().any(|place| place.there && place.source == *source);
+        if there || self.refused.is_some_and(|at| at.elapsed() < PAUSE) {
             return None;
         }
-        let place = self.place.get_or_insert_with(|| {
-            self.prepared += 1;
-            Place { tag: format!("fetched:{}:{}", self.token, self.prepared), source: source.clone(), there: false }
-        });
-        (place.source, place.there) = (source.clone(), false);
-        Some(prepare(keys, owner, place))
+        let tag = self.free.pop().map_or_else(
+            || {
+                self.prepared += 1;
+                format!("fetched:{}:{}", self.token, self.prepared)
+            },
+            |place| place.tag,
+        );
+        let place = Place { tag, source: source.clone(), there: false };
+        let command = prepare(keys, owner, &place);
+        self.free.push(place);
+        Some(command)
     }
 
     /// What came of that: without a place Redis is not told to wait.
     pub(crate) fn prepared(&mut self, answer: &RedisResult<Value>) {
-        match (&mut self.place, answer) {
+        match (self.free.last_mut(), answer) {
             (Some(place), Ok(Value::Int(1))) => place.there = true,
             _ => self.refuse(),
         }
@@ -138,19 +145,25 @@ impl Blocking {
 
     /// Can Redis be told to wait?
     pub(crate) fn is_ready(&self) -> bool {
-        self.place.as_ref().is_some_and(|place| place.there)
+        self.free.iter().any(|place| place.there)
             && self.waiting.is_none()
             && self.refused.is_none_or(|at| at.elapsed() >= PAUSE)
     }
 
-    /// Tells Redis to wait for a message. Nothing is sent before [`Self::came`] or [`Self::ask`].
+    /// Tells Redis to wait for a message.
     pub(crate) fn wait(&mut self, keys: &Keys) {
-        let Some(place) = &self.place else { return };
+        let Some(at) = self.free.iter().rposition(|place| place.there) else { return };
+        let place = self.free.remove(at);
         let mut command = cmd("BLMOVE");
         command.arg(&place.source.list).arg(keys.fetched(&place.tag)).arg("RIGHT").arg("LEFT").arg(WAIT.as_secs());
         let mut connection = self.connection.clone();
-        let answer = Box::pin(async move { connection.req_packed_command(&command).await });
-        self.waiting = Some(Waiting { since: Instant::now(), answer });
+        let mut answer = Box::pin(async move { connection.req_packed_command(&command).await });
+        // Polled once it is on its way.
+        let sent: Pin<Box<dyn Future<Output = RedisResult<Value>> + Send>> = match (&mut answer).now_or_never() {
+            Some(early) => Box::pin(std::future::ready(early)),
+            None => answer,
+        };
+        self.waiting = Some(Waiting { place, since: Instant::now(), answer: sent });
     }
 
     /// Waits for what comes. May be dropped and called again.
@@ -158,7 +171,7 @@ impl Blocking {
     /// # Errors
     /// The connection has gone, or what came is too old to be this worker's for sure: it is in its place.
     pub(crate) async fn came(&mut self) -> Result<Came, RedisError> {
-        let Some(Waiting { since, answer }) = &mut self.waiting else { return std::future::pending().await };
+        let Some(Waiting { since, answer, .. }) = &mut self.waiting else { return std::future::pending().await };
         let until = tokio::time::Instant::from_std(*since + WAIT + LATE);
         match tokio::time::timeout_at(until, answer).await {
             Ok(answer) => self.read(answer),
@@ -178,22 +191,26 @@ impl Blocking {
     }
 
     fn read(&mut self, answer: RedisResult<Value>) -> Result<Came, RedisError> {
-        let Some(Waiting { since, .. }) = self.waiting.take() else { return Ok(Came::Nothing) };
+        let Some(Waiting { place, since, .. }) = self.waiting.take() else { return Ok(Came::Nothing) };
         if since.elapsed() > OLD {
             return Err(RedisError::Unavailable("what was waited for is too old to be this worker's for sure".into()));
         }
         match answer.and_then(Value::extract_error) {
-            Ok(Value::Nil) => Ok(Came::Nothing),
+            Ok(Value::Nil) => {
+                self.free.push(place);
+                Ok(Came::Nothing)
+            }
             Ok(message) => {
                 let text = long::text(
                     Vec::<u8>::from_redis_value(message).map_err(|error| RedisError::Data(error.to_string()))?,
                 );
-                let Some(Place { tag, source, .. }) = self.place.take() else { return Ok(Came::Nothing) };
+                let Place { tag, source, .. } = place;
                 Ok(Came::Message(Delivery { tag, queue: source.queue, text, message: None }, since))
             }
             Err(error) if error.is_io_error() => Err(error.into()),
             // Not this time: the list is none, Redis is full or has become a replica.
             Err(_) => {
+                self.free.push(place);
                 self.refuse();
                 Ok(Came::Nothing)
             }
@@ -208,20 +225,16 @@ impl Blocking {
         Some(command)
     }
 
-    /// The prepared place is there again, should somebody have emptied the database.
-    pub(crate) fn renew(&self, keys: &Keys, owner: &str) -> Option<Cmd> {
-        self.place.as_ref().map(|place| prepare(keys, owner, place))
+    /// What makes the prepared places anew, should somebody have emptied the database.
+    pub(crate) fn renew(&self, keys: &Keys, owner: &str) -> Vec<Cmd> {
+        let places = self.free.iter().chain(self.waiting.as_ref().map(|waiting| &waiting.place));
+        places.map(|place| prepare(keys, owner, place)).collect()
     }
 
-    /// Takes the place away. Nothing may be waited for.
+    /// Takes the places away. Nothing may be waited for.
     pub(crate) async fn leave(&mut self, broker: &Broker, owner: &str) -> Result<(), RedisError> {
-        self.refused = Some(Instant::now());
-        if self.waiting.is_none()
-            && let Some(place) = self.place.take()
-        {
-            broker.strike(owner, &[place.tag], None).await?;
-        }
-        Ok(())
+        let tags: Vec<String> = self.free.drain(..).map(|place| place.tag).collect();
+        broker.strike(owner, &tags, None).await
     }
 }
 

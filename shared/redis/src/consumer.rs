@@ -11,7 +11,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::backend::Backend;
 use crate::blocking::{Blocking, Source};
-use crate::broker::{Broker, GiveBack};
+use crate::broker::Broker;
 use crate::error::RedisError;
 use crate::handover;
 use crate::keys::PRIORITY_STEPS;
@@ -50,10 +50,10 @@ pub struct Consumer {
     pub(crate) last: Option<Source>,
     /// What Redis gave by itself and is in no hash yet.
     pub(crate) given: Vec<String>,
-    /// What it gave so and was delivered before: it is counted by a tag of its own, and the script is to fetch it.
-    pub(crate) again: Vec<GiveBack>,
-    /// One was given by itself: with the next fetch a place for the next one is prepared.
-    pub(crate) soon: bool,
+    /// What it gave so and was delivered before: tag and queue.
+    pub(crate) again: Vec<(String, String)>,
+    /// A message was given by itself: there may be more.
+    pub(crate) looks: bool,
     /// Somebody has emptied the database while Redis waited.
     pub(crate) emptied: bool,
 }
@@ -67,7 +67,9 @@ pub struct Exchange {
     pub deliveries: Vec<Delivery>,
     /// Was everything handed over that was to be? What was not lies in its queue, or belongs to a settlement that was lost.
     pub taken: bool,
-    /// Was there nothing more? Then [`Consumer::changed`] tells when there is.
+    /// Were the queues looked at?
+    pub looked: bool,
+    /// Was there nothing more? Then [`Consumer::wait`] tells when there is.
     pub drained: bool,
 }
 
@@ -102,7 +104,7 @@ impl Consumer {
             last: None,
             given: vec![],
             again: vec![],
-            soon: false,
+            looks: false,
             emptied: false,
         })
     }
@@ -134,11 +136,12 @@ impl Consumer {
         queues: &[String],
         room: usize,
     ) -> Result<Exchange, RedisError> {
-        if !self.again.is_empty() {
-            self.broker.hand_back(&self.owner, &self.again).await?;
-            self.again.clear();
-        }
+        let again = std::mem::take(&mut self.again);
+        let again = self.move_on(&again).await?;
+        let room = room.saturating_sub(again.len());
         let fetches = room > 0 && !queues.is_empty();
+        // A look is worth less than a fetch, but does not keep those waiting who want to know what is settled.
+        let looks = std::mem::take(&mut self.looks) && !fetches && !queues.is_empty();
         let mut pipe = pipe();
         self.given.retain(|tag| !settlements.iter().any(|settlement| settlement.tag.as_ref() == Some(tag)));
         let (first, scripts): (Vec<Cmd>, Vec<&Script>) = self.first().into_iter().unzip();
@@ -161,29 +164,26 @@ impl Consumer {
             let fetch = self.fetch(queues, room);
             pipe.add_command(fetch).add_command(caching()).add_command(self.exist(queues));
         }
-        let prepares = if fetches && std::mem::take(&mut self.soon) { self.prepare(queues) } else { None };
-        prepares.iter().for_each(|prepare| {
-            pipe.add_command(prepare.clone());
-        });
+        if looks {
+            pipe.add_command(caching()).add_command(self.exist(queues));
+        }
         let mut recorded = self.send(&pipe).await?;
         let mut settled = recorded.split_off(recording);
         let mut fetched = settled.split_off(settling);
-        if prepares.is_some() {
-            self.prepared(fetched.pop()).await?;
-        }
         for (answer, script) in recorded.into_iter().zip(scripts) {
             if let Err(error) = answer.extract_error() {
                 // A message is recorded with the next heartbeat, too.
                 self.load(&error, script).await?;
             }
         }
-        let mut exchange = Exchange { taken: true, ..Exchange::default() };
+        let mut exchange = Exchange { taken: true, looked: fetches || looks, ..Exchange::default() };
         // First, since it may fail: what the settlements hand over leaves them.
         if long {
             self.fetch_long(queues, room, wanted, fetched, &mut exchange).await?;
+        } else if looks {
+            exchange.drained = is_nothing(fetched.pop())?;
         } else if fetches {
-            let exist = fetched.pop().unwrap_or(Value::Nil).extract_error()?;
-            exchange.drained = u64::from_redis_value(exist).map_err(unexpected)? == 0;
+            exchange.drained = is_nothing(fetched.pop())?;
             let answer = fetched.into_iter().next().unwrap_or(Value::Nil);
             match answer.extract_error() {
                 // Somebody flushed the scripts: the next round trip fetches.
@@ -215,6 +215,7 @@ impl Consumer {
                 (exchange.deliveries, exchange.taken) = (deliveries, all);
             }
         }
+        exchange.deliveries.splice(..0, again);
         Ok(exchange)
     }
 
@@ -248,8 +249,7 @@ impl Consumer {
     ) -> Result<(), RedisError> {
         let lists: Vec<_> = self.lists(queues).map(|(queue, list)| (queue.clone(), list)).collect();
         loop {
-            let exist = answers.pop().unwrap_or(Value::Nil).extract_error()?;
-            exchange.drained = u64::from_redis_value(exist).map_err(unexpected)? == 0;
+            exchange.drained = is_nothing(answers.pop())?;
             answers.pop();
             let lengths = extract(answers.split_off(answers.len().saturating_sub(lists.len())))?;
             let lengths = Vec::<u64>::from_redis_value(Value::Array(lengths)).map_err(unexpected)?;
@@ -281,12 +281,26 @@ impl Consumer {
         if !fetched.void.is_empty() {
             long::strike(&keys, owner, &fetched.void).query_async::<()>(&mut self.connection).await?;
         }
-        if !fetched.again.is_empty() {
-            self.broker.hand_back(owner, &fetched.again).await?;
-            exchange.drained = false;
-        }
+        // They came first: who gives something back puts it at the head.
+        exchange.deliveries.extend(self.move_on(&fetched.again).await?);
         exchange.deliveries.extend(fetched.deliveries);
         Ok(())
+    }
+
+    /// Fetches once more, by the script, what was delivered before: it is counted by a tag of its own.
+    pub(crate) async fn move_on(&mut self, again: &[(String, String)]) -> Result<Vec<Delivery>, RedisError> {
+        let mut deliveries = vec![];
+        for (tag, queue) in again {
+            let keys = self.broker.keys();
+            let mut move_on = scripts::MOVE_ON.key(keys.unacked());
+            move_on.key(keys.unacked_index()).key(keys.held(&self.owner)).key(keys.fetched(tag));
+            move_on.arg(1).arg(format!("petiole:{tag}")).arg(scripts::tail(queue)).arg(tag);
+            let mut moved = move_on.invoke_async::<Vec<Value>>(&mut self.connection).await?.into_iter();
+            if let (Some(tag), Some(text)) = (moved.next(), moved.nth(1)) {
+                deliveries.push(delivery(tag, queue.clone(), text)?);
+            }
+        }
+        Ok(deliveries)
     }
 
     /// The queues' lists, in the order of service.
@@ -319,7 +333,7 @@ impl Consumer {
         }
         call.arg(room).arg(format!("petiole:{}:{}", self.owner, self.fetched));
         for (queue, _) in self.lists(queues) {
-            call.arg(format!(", \"\", {}]", serde_json::Value::from(queue.as_str())));
+            call.arg(scripts::tail(queue));
         }
         call
     }
@@ -331,17 +345,11 @@ impl Consumer {
         let (mut flat, mut from) = (flat.into_iter(), None);
         while let (Some(tag), Some(list), Some(text)) = (flat.next(), flat.next(), flat.next()) {
             let list = usize::from_redis_value(list).map_err(unexpected)?;
-            let text = Vec::<u8>::from_redis_value(text).map_err(unexpected)?;
             let place = (list - 1 + self.turn) % queues.len();
             let queue = queues.get(place).cloned().unwrap_or_default();
             let step = PRIORITY_STEPS.get((list - 1) / queues.len()).copied().unwrap_or_default();
             from = Some((queue.clone(), step));
-            exchange.deliveries.push(Delivery {
-                tag: String::from_redis_value(tag).map_err(unexpected)?,
-                queue,
-                text: long::text(text),
-                message: None,
-            });
+            exchange.deliveries.push(delivery(tag, queue, text)?);
         }
         if let Some((queue, step)) = from {
             let list = self.broker.keys().list(&queue, i64::from(step));
@@ -360,9 +368,9 @@ impl Consumer {
             first.push((call, &*scripts::RECORD));
         }
         if std::mem::take(&mut self.emptied)
-            && let Some(renew) = self.blocking.as_ref().and_then(|blocking| blocking.renew(keys, &self.owner))
+            && let Some(blocking) = &self.blocking
         {
-            first.push((renew, &scripts::PREPARE));
+            first.extend(blocking.renew(keys, &self.owner).into_iter().map(|renew| (renew, &*scripts::PREPARE)));
         }
         first
     }
@@ -400,12 +408,24 @@ impl Consumer {
     }
 }
 
+fn delivery(tag: Value, queue: String, text: Value) -> Result<Delivery, RedisError> {
+    let text = Vec::<u8>::from_redis_value(text).map_err(unexpected)?;
+    let tag = String::from_redis_value(tag).map_err(unexpected)?;
+    Ok(Delivery { tag, queue, text: long::text(text), message: None })
+}
+
 /// Goes before a command that reads lists: Redis tells when they change (CLIENT TRACKING). Of these alone: the books, which are keys
 /// of the scripts, are changed by all workers all the time.
 pub(crate) fn caching() -> Cmd {
     let mut caching = cmd("CLIENT");
     caching.arg("CACHING").arg("YES");
     caching
+}
+
+/// Was the answer to [`Consumer::exist`] that there is nothing?
+fn is_nothing(answer: Option<Value>) -> Result<bool, RedisError> {
+    let found = answer.unwrap_or(Value::Nil).extract_error()?;
+    Ok(u64::from_redis_value(found).map_err(unexpected)? == 0)
 }
 
 /// The first error counts, and leaves what came with it undone or to be done again.

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use redis::{PushInfo, PushKind, Value};
 
 use crate::blocking::{Blocking, Came};
-use crate::broker::GiveBack;
 use crate::consumer::{Consumer, Delivery, caching};
 use crate::error::RedisError;
 use crate::long;
@@ -41,14 +40,30 @@ impl Consumer {
     /// # Errors
     /// Redis is away.
     pub async fn begin_waiting(&mut self, queues: &[String]) -> Result<(), RedisError> {
+        if self.is_waiting() {
+            return Ok(());
+        }
+        self.prepare_place(queues).await?;
+        if let Some(blocking) = self.blocking.as_mut().filter(|blocking| blocking.is_ready()) {
+            blocking.wait(self.broker.keys());
+            // The next one is there when a message has come.
+            self.prepare_place(queues).await?;
+        }
+        Ok(())
+    }
+
+    async fn prepare_place(&mut self, queues: &[String]) -> Result<(), RedisError> {
         if let Some(prepare) = self.prepare(queues) {
             let answer = self.send(redis::pipe().add_command(prepare)).await?;
             self.prepared(answer.into_iter().next()).await?;
         }
-        if let Some(blocking) = self.blocking.as_mut().filter(|blocking| blocking.is_ready()) {
-            blocking.wait(self.broker.keys());
-        }
         Ok(())
+    }
+
+    /// Is it to be looked whether there is more than what Redis gave by itself? The next exchange does, also when it is to fetch
+    /// nothing.
+    pub fn is_unsure(&self) -> bool {
+        self.looks
     }
 
     /// What Redis has given by itself already.
@@ -81,26 +96,30 @@ impl Consumer {
         Ok(Some(self.sign(came)))
     }
 
-    /// Waits for no message by itself any more, and takes what was prepared for one away.
+    /// Waits for no message by itself any more, and takes what was prepared for one away. Gives what came before that.
     ///
     /// # Errors
     /// As [`Self::wait`].
-    pub async fn leave(&mut self) -> Result<Option<Sign>, RedisError> {
+    pub async fn leave(&mut self) -> Result<Vec<Delivery>, RedisError> {
         let sign = self.end_waiting().await?;
+        let again = std::mem::take(&mut self.again);
+        let mut deliveries = self.move_on(&again).await?;
+        if let Some(Sign::Message(delivery, _)) = sign {
+            deliveries.push(delivery);
+        }
         if let Some(mut blocking) = self.blocking.take() {
             blocking.leave(&self.broker, &self.owner).await?;
         }
-        Ok(sign)
+        Ok(deliveries)
     }
 
     fn sign(&mut self, came: Came) -> Sign {
         let Came::Message(delivery, since) = came else { return Sign::Nothing };
         if long::came_before(&delivery.text) {
-            let Delivery { tag, queue, text, .. } = delivery;
-            self.again.push(GiveBack { tag, queue, text });
+            self.again.push((delivery.tag, delivery.queue));
             return Sign::Changed;
         }
-        self.soon = true;
+        self.looks = true;
         self.long.came(std::slice::from_ref(&delivery));
         if !self.long.is_on() {
             self.given.push(delivery.tag.clone());

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use redis::{Pipeline, Value};
 
-use crate::broker::GiveBack;
 use crate::consumer::Delivery;
 use crate::error::RedisError;
 use crate::keys::Keys;
@@ -52,8 +51,8 @@ pub(crate) struct Fetched {
     pub(crate) deliveries: Vec<Delivery>,
     /// Queue and list of the last one.
     pub(crate) last: Option<(String, String)>,
-    /// Those that were delivered before, the next to be served last. Their own tags are counted by: the script fetches them.
-    pub(crate) again: Vec<GiveBack>,
+    /// Those that were delivered before: they are to be moved on. Tag and queue of each.
+    pub(crate) again: Vec<(String, String)>,
     /// Tags of which nothing came: others were faster.
     pub(crate) void: Vec<String>,
 }
@@ -132,7 +131,7 @@ pub(crate) fn add(pipe: &mut Pipeline, keys: &Keys, owner: &str, wanted: &[Wante
     pipe.cmd("EXEC");
 }
 
-/// Was this message delivered before? Then the script is to fetch it: it is counted by a tag of its own.
+/// Was this message delivered before? Then it is to be moved on (`move_on.lua`): it is counted by a tag of its own.
 pub(crate) fn came_before(message: &str) -> bool {
     let end = message.floor_char_boundary(message.len().saturating_sub(END));
     message[end..].contains("redelivered")
@@ -163,13 +162,12 @@ pub(crate) fn read(wanted: Vec<Wanted>, answer: Value) -> Result<Fetched, RedisE
             other => return Err(RedisError::Data(format!("LMOVE was answered by {other:?}"))),
         };
         if came_before(&message) {
-            fetched.again.push(GiveBack { tag, queue, text: message });
+            fetched.again.push((tag, queue));
         } else {
             fetched.last = Some((queue.clone(), list));
             fetched.deliveries.push(Delivery { tag, queue, text: message, message: None });
         }
     }
-    fetched.again.reverse();
     Ok(fetched)
 }
 
@@ -230,7 +228,7 @@ mod tests {
         answers.extend(moved.into_iter().flat_map(|message| [Value::Int(1), message]));
         let fetched = read(wanted, Value::Array(answers)).unwrap();
         assert_eq!(fetched.deliveries[0].tag, tags[1]);
-        assert_eq!(fetched.again.iter().map(|back| back.text.as_str()).collect::<Vec<_>>(), [again[1], again[0]]);
+        assert_eq!(fetched.again.iter().map(|(tag, _)| tag).collect::<Vec<_>>(), [&tags[0], &tags[2]]);
         assert_eq!(fetched.void, tags[3..]);
     }
 }

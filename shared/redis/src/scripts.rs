@@ -29,6 +29,11 @@ impl Lua {
     }
 }
 
+/// What stands in `unacked` behind a message of this queue.
+pub(crate) fn tail(queue: &str) -> String {
+    format!(", \"\", {}]", serde_json::Value::from(queue))
+}
+
 fn hash(lua: &Lua) -> String {
     Script::new(lua.code).get_hash().to_owned()
 }
@@ -48,6 +53,10 @@ script!(
 script!(
     /// Prepares a place for a message.
     PREPARE, "place.lua", "prepare.lua"
+);
+script!(
+    /// Fetches a message once more that has been fetched without the script.
+    MOVE_ON, "move_on.lua", "fetch.lua"
 );
 script!(
     /// Records messages in `unacked` that were fetched without the script.
