@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -65,6 +66,7 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
     worker.settling.connected(true);
     let mut queues = worker.queues();
     let (mut drained, mut other_queues) = (false, false);
+    let mut lapses = worker.lapses.load(Ordering::Acquire);
     let mut ahead = Lookahead::new(worker);
     // What this worker sends itself as JSON it may also take on itself.
     let accepts_json = serializer::accepts(&worker.config.accept_content, serializer::JSON);
@@ -123,6 +125,9 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
                 return Ok(());
             }
             if drained && !over && worker.qos.room(0) > 0 && crate::heartbeat::is_claim_fresh(worker) {
+                if std::mem::replace(&mut lapses, worker.lapses.load(Ordering::Acquire)) != lapses {
+                    consumer.lapsed();
+                }
                 consumer.begin_waiting(&queues).await?;
             }
             let waits = consumer.is_waiting();

@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -61,6 +62,9 @@ fn round(worker: &Worker) -> Duration {
 pub(crate) async fn keep_alive(worker: &Worker) -> Result<Vec<String>, petiole_redis::RedisError> {
     let (asked, begun) = (Utc::now(), Instant::now());
     let alive = worker.claims.keep_alive(CLAIM, round(worker).mul_f64(SILENT_ROUNDS)).await?;
+    if alive.lapsed {
+        worker.lapses.fetch_add(1, Ordering::Release);
+    }
     *lock(&worker.said_alive) = Some(begun);
     if let Some(figures) = &worker.figures {
         figures.is_alive();

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use petiole_client::canvas::SendDefaults;
@@ -65,6 +66,8 @@ pub(crate) struct Worker {
     pub(crate) started: Instant,
     /// When this worker last began to say, with success, that it lives.
     pub(crate) said_alive: Locked<Option<Instant>>,
+    /// How often its claim was found to have lapsed.
+    pub(crate) lapses: AtomicU64,
     /// Delivery tags that came with a connection which was lost, and when that was found.
     pub(crate) given_up: Locked<Vec<(String, Instant)>>,
     /// None: nobody asks for them.
@@ -137,6 +140,7 @@ impl Worker {
             concluding: TaskTracker::new(),
             started: Instant::now(),
             said_alive: Locked::default(),
+            lapses: AtomicU64::default(),
             given_up: Locked::default(),
             figures: config.metrics_address.map(|_| Figures::new()),
             config,

@@ -31,6 +31,8 @@ const WAIT: Duration = Duration::from_secs(3);
 const LATE: Duration = Duration::from_secs(2);
 /// An answer that was asked for longer ago is judged anew: others may have taken this worker for dead.
 const OLD: Duration = Duration::from_secs(6);
+/// So many places are prepared at a time.
+const PLACES: usize = 8;
 /// After Redis refused to wait it is not asked again for so long.
 const PAUSE: Duration = Duration::from_secs(10);
 
@@ -41,18 +43,10 @@ pub(crate) struct Source {
     pub(crate) list: String,
 }
 
-/// A key into which Redis may put one message.
-#[derive(Debug, Clone)]
-struct Place {
-    tag: String,
-    source: Source,
-    /// Is it in the books?
-    there: bool,
-}
-
 /// Redis waits for a message.
 struct Waiting {
-    place: Place,
+    tag: String,
+    source: Source,
     since: Instant,
     answer: Pin<Box<dyn Future<Output = RedisResult<Value>> + Send>>,
 }
@@ -73,8 +67,12 @@ pub(crate) struct Blocking {
     client: i64,
     token: String,
     prepared: u64,
-    /// Places for the next messages: two with the one that is waited for, so that the next is there when a message has come.
-    free: Vec<Place>,
+    /// Where messages may be put that come from here.
+    source: Option<Source>,
+    /// The delivery tags of the places that are prepared for them.
+    places: Vec<String>,
+    /// Those that are being prepared.
+    pending: Vec<String>,
     waiting: Option<Waiting>,
     refused: Option<Instant>,
 }
@@ -99,42 +97,48 @@ impl Blocking {
             _ => return Ok(None),
         };
         let token = uuid::Uuid::new_v4().simple().to_string();
-        Ok(Some(Self { connection, client, token, prepared: 0, free: vec![], waiting: None, refused: None }))
+        Ok(Some(Self {
+            connection,
+            client,
+            token,
+            prepared: 0,
+            source: None,
+            places: vec![],
+            pending: vec![],
+            waiting: None,
+            refused: None,
+        }))
     }
 
     /// The list for which Redis waits.
     pub(crate) fn list(&self) -> Option<&str> {
-        self.waiting.as_ref().map(|waiting| waiting.place.source.list.as_str())
+        self.waiting.as_ref().map(|waiting| waiting.source.list.as_str())
     }
 
     /// The queue for which Redis waits.
     pub(crate) fn queue(&self) -> Option<&str> {
-        self.waiting.as_ref().map(|waiting| waiting.place.source.queue.as_str())
+        self.waiting.as_ref().map(|waiting| waiting.source.queue.as_str())
     }
 
-    /// What prepares a place for a message of this list. None: there is one, or it is not the time.
+    /// What prepares places for messages of this list. None: there are some, or it is not the time.
     pub(crate) fn prepare(&mut self, keys: &Keys, owner: &str, source: &Source) -> Option<Cmd> {
-        let there = self.free.iter().any(|place| place.there && place.source == *source);
+        let there = !self.places.is_empty() && self.source.as_ref() == Some(source);
         if there || self.refused.is_some_and(|at| at.elapsed() < PAUSE) {
             return None;
         }
-        let tag = self.free.pop().map_or_else(
-            || {
-                self.prepared += 1;
-                format!("fetched:{}:{}", self.token, self.prepared)
-            },
-            |place| place.tag,
-        );
-        let place = Place { tag, source: source.clone(), there: false };
-        let command = prepare(keys, owner, &place);
-        self.free.push(place);
-        Some(command)
+        self.pending.append(&mut self.places);
+        while self.pending.len() < PLACES {
+            self.prepared += 1;
+            self.pending.push(format!("fetched:{}:{}", self.token, self.prepared));
+        }
+        self.source = Some(source.clone());
+        Some(prepare(keys, owner, source, &self.pending))
     }
 
     /// What came of that: without a place Redis is not told to wait.
     pub(crate) fn prepared(&mut self, answer: &RedisResult<Value>) {
-        match (self.free.last_mut(), answer) {
-            (Some(place), Ok(Value::Int(1))) => place.there = true,
+        match answer {
+            Ok(Value::Int(1)) => self.places.append(&mut self.pending),
             _ => self.refuse(),
         }
     }
@@ -143,19 +147,21 @@ impl Blocking {
         self.refused = Some(Instant::now());
     }
 
+    /// The places are to be prepared anew: others may have struck them off.
+    pub(crate) fn forget(&mut self) {
+        self.pending.append(&mut self.places);
+    }
+
     /// Can Redis be told to wait?
     pub(crate) fn is_ready(&self) -> bool {
-        self.free.iter().any(|place| place.there)
-            && self.waiting.is_none()
-            && self.refused.is_none_or(|at| at.elapsed() >= PAUSE)
+        !self.places.is_empty() && self.waiting.is_none() && self.refused.is_none_or(|at| at.elapsed() >= PAUSE)
     }
 
     /// Tells Redis to wait for a message.
     pub(crate) fn wait(&mut self, keys: &Keys) {
-        let Some(at) = self.free.iter().rposition(|place| place.there) else { return };
-        let place = self.free.remove(at);
+        let (Some(tag), Some(source)) = (self.places.pop(), self.source.clone()) else { return };
         let mut command = cmd("BLMOVE");
-        command.arg(&place.source.list).arg(keys.fetched(&place.tag)).arg("RIGHT").arg("LEFT").arg(WAIT.as_secs());
+        command.arg(&source.list).arg(keys.fetched(&tag)).arg("RIGHT").arg("LEFT").arg(WAIT.as_secs());
         let mut connection = self.connection.clone();
         let mut answer = Box::pin(async move { connection.req_packed_command(&command).await });
         // Polled once it is on its way.
@@ -163,7 +169,7 @@ impl Blocking {
             Some(early) => Box::pin(std::future::ready(early)),
             None => answer,
         };
-        self.waiting = Some(Waiting { place, since: Instant::now(), answer: sent });
+        self.waiting = Some(Waiting { tag, source, since: Instant::now(), answer: sent });
     }
 
     /// Waits for what comes. May be dropped and called again.
@@ -191,30 +197,35 @@ impl Blocking {
     }
 
     fn read(&mut self, answer: RedisResult<Value>) -> Result<Came, RedisError> {
-        let Some(Waiting { place, since, .. }) = self.waiting.take() else { return Ok(Came::Nothing) };
+        let Some(Waiting { tag, source, since, .. }) = self.waiting.take() else { return Ok(Came::Nothing) };
         if since.elapsed() > OLD {
             return Err(RedisError::Unavailable("what was waited for is too old to be this worker's for sure".into()));
         }
         match answer.and_then(Value::extract_error) {
             Ok(Value::Nil) => {
-                self.free.push(place);
+                self.put_back(tag, source);
                 Ok(Came::Nothing)
             }
             Ok(message) => {
                 let text = long::text(
                     Vec::<u8>::from_redis_value(message).map_err(|error| RedisError::Data(error.to_string()))?,
                 );
-                let Place { tag, source, .. } = place;
                 Ok(Came::Message(Delivery { tag, queue: source.queue, text, message: None }, since))
             }
             Err(error) if error.is_io_error() => Err(error.into()),
             // Not this time: the list is none, Redis is full or has become a replica.
             Err(_) => {
-                self.free.push(place);
+                self.put_back(tag, source);
                 self.refuse();
                 Ok(Came::Nothing)
             }
         }
+    }
+
+    /// A place into which nothing came.
+    fn put_back(&mut self, tag: String, source: Source) {
+        let same = self.source.as_ref() == Some(&source);
+        if same { self.places.push(tag) } else { self.pending.push(tag) }
     }
 
     /// What ends the waiting: [`Self::came`] then tells at once what came of it.
@@ -227,21 +238,23 @@ impl Blocking {
 
     /// What makes the prepared places anew, should somebody have emptied the database.
     pub(crate) fn renew(&self, keys: &Keys, owner: &str) -> Vec<Cmd> {
-        let places = self.free.iter().chain(self.waiting.as_ref().map(|waiting| &waiting.place));
-        places.map(|place| prepare(keys, owner, place)).collect()
+        let free = self.source.as_ref().map(|source| prepare(keys, owner, source, &self.places));
+        let waiting = self.waiting.as_ref();
+        let waiting = waiting.map(|waiting| prepare(keys, owner, &waiting.source, std::slice::from_ref(&waiting.tag)));
+        free.into_iter().chain(waiting).collect()
     }
 
     /// Takes the places away. Nothing may be waited for.
     pub(crate) async fn leave(&mut self, broker: &Broker, owner: &str) -> Result<(), RedisError> {
-        let tags: Vec<String> = self.free.drain(..).map(|place| place.tag).collect();
-        broker.strike(owner, &tags, None).await
+        self.places.append(&mut self.pending);
+        broker.strike(owner, &std::mem::take(&mut self.places), None).await
     }
 }
 
-fn prepare(keys: &Keys, owner: &str, place: &Place) -> Cmd {
+fn prepare(keys: &Keys, owner: &str, source: &Source, tags: &[String]) -> Cmd {
     let mut call = cmd("EVALSHA");
-    call.arg(scripts::PREPARE.get_hash()).arg(4).arg(keys.unacked()).arg(keys.owners()).arg(keys.held(owner));
-    call.arg(keys.fetched(&place.tag)).arg(owner).arg(&place.tag).arg(&place.source.queue);
+    call.arg(scripts::PREPARE.get_hash()).arg(3).arg(keys.unacked()).arg(keys.owners()).arg(keys.held(owner));
+    call.arg(owner).arg(&source.queue).arg(tags);
     call
 }
 

@@ -43,21 +43,19 @@ impl Consumer {
         if self.is_waiting() {
             return Ok(());
         }
-        self.prepare_place(queues).await?;
-        if let Some(blocking) = self.blocking.as_mut().filter(|blocking| blocking.is_ready()) {
-            blocking.wait(self.broker.keys());
-            // The next one is there when a message has come.
-            self.prepare_place(queues).await?;
-        }
-        Ok(())
-    }
-
-    async fn prepare_place(&mut self, queues: &[String]) -> Result<(), RedisError> {
         if let Some(prepare) = self.prepare(queues) {
             let answer = self.send(redis::pipe().add_command(prepare)).await?;
             self.prepared(answer.into_iter().next()).await?;
         }
+        if let Some(blocking) = self.blocking.as_mut().filter(|blocking| blocking.is_ready()) {
+            blocking.wait(self.broker.keys());
+        }
         Ok(())
+    }
+
+    /// The worker's claim had lapsed: what it prepared for messages may be struck off.
+    pub fn lapsed(&mut self) {
+        self.blocking.iter_mut().for_each(Blocking::forget);
     }
 
     /// Is it to be looked whether there is more than what Redis gave by itself? The next exchange does, also when it is to fetch
