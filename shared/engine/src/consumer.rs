@@ -66,6 +66,8 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
     worker.settling.connected(true);
     let mut queues = worker.queues();
     let (mut drained, mut other_queues) = (false, false);
+    // When the other connection was last heard of.
+    let mut seen = Instant::now();
     let mut lapses = worker.lapses.load(Ordering::Acquire);
     let mut ahead = Lookahead::new(worker);
     // What this worker sends itself as JSON it may also take on itself.
@@ -135,7 +137,12 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
                 () = unsettled.wait() => {}
                 () = worker.qos.changed(), if !over && !drained => {}
                 sign = consumer.wait() => match sign? {
-                    Sign::Nothing => drained &= !consumer.look(&queues).await?,
+                    // The answer itself is a sign that Redis is there.
+                    Sign::Nothing if seen.elapsed() < 3 * LOOK => {}
+                    Sign::Nothing => {
+                        drained &= !consumer.look(&queues).await?;
+                        seen = Instant::now();
+                    }
                     sign => drained &= given(worker, &mut ahead, sign)?,
                 },
                 () = worker.queues_changed() => other_queues = true,
@@ -146,6 +153,7 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
             continue;
         }
         let asked = Instant::now();
+        seen = asked;
         let exchange = {
             let mut exchange = pin!(consumer.exchange(unsettled.settlements(), &queues, room));
             if ahead.is_empty() {

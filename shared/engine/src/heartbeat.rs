@@ -17,7 +17,7 @@ use crate::worker::Worker;
 /// How long a silent worker's claims hold.
 pub(crate) const CLAIM: Duration = Duration::from_secs(15);
 /// How often claims are renewed, and the dead looked for.
-const ROUND: Duration = Duration::from_secs(5);
+const ROUND: Duration = Duration::from_secs(6);
 /// For so long after a connection was lost Redis may still put a message where it waited for one.
 const STILL: Duration = Duration::from_secs(30);
 /// Silence of all workers for so many rounds is Redis' own.
@@ -80,7 +80,7 @@ pub(crate) async fn keep_alive(worker: &Worker) -> Result<Vec<String>, petiole_r
 
 /// Does this worker's claim hold for a good while yet?
 pub(crate) fn is_claim_fresh(worker: &Worker) -> bool {
-    lock(&worker.said_alive).is_some_and(|at| at.elapsed() < CLAIM / 2)
+    lock(&worker.said_alive).is_some_and(|at| at.elapsed() < CLAIM * 2 / 3)
 }
 
 /// What came for a connection that was lost goes back also when it came afterwards; a place into which nothing can come any more

@@ -21,7 +21,7 @@ const HELD: usize = 1_000;
 /// How many are brought back at once.
 const BATCH: usize = 500;
 /// How often it is looked whether others have put something away: each brings back its own in time.
-const LOOK: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(15);
 /// How many of those on Redis one reply to `inspect scheduled` shows, the next to be due.
 const SHOWN: usize = 10_000;
 /// How many are read at once.

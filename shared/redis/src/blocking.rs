@@ -26,9 +26,9 @@ use crate::long;
 use crate::scripts;
 
 /// How long Redis waits for a message at a time: also a sign that the connection works.
-const WAIT: Duration = Duration::from_secs(3);
+const WAIT: Duration = Duration::from_secs(4);
 /// How much later its answer may come.
-const LATE: Duration = Duration::from_secs(2);
+const LATE: Duration = Duration::from_secs(1);
 /// An answer that was asked for longer ago is judged anew: others may have taken this worker for dead.
 const OLD: Duration = Duration::from_secs(6);
 /// So many places are prepared at a time.

@@ -20,6 +20,7 @@ use petiole_protocol::pidbox::{self, Request};
 use petiole_redis::RedisError;
 use petiole_redis::fanout::{self, Heard};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use tracing::{debug, error, warn};
 use uuid::Uuid;
 
@@ -59,13 +60,14 @@ async fn connected(worker: &Arc<Worker>, pause: &mut Duration) -> Result<(), Red
     worker.events.emit("worker-online", crate::heartbeat::fields(worker));
     *pause = Duration::from_millis(50);
     let (mut sender, mut messages) = channel.split();
-    let mut look = tokio::time::interval(LOOK);
+    let mut heard = Instant::now();
     let mut renew = tokio::time::interval(Duration::from_secs(1200));
     loop {
         let message = tokio::select! {
             message = messages.next() => message,
-            _ = look.tick() => {
-                // Half a connection says nothing, and would be listened to for ever.
+            // Half a connection says nothing, and would be listened to for ever. With gossip it says at least this worker's own events.
+            () = tokio::time::sleep_until(heard + LOOK) => {
+                heard = Instant::now();
                 let pong = tokio::time::timeout(LOOK, sender.ping::<redis::Value>()).await;
                 pong.map_err(|_| RedisError::Unavailable("no answer to a ping".into()))??;
                 continue;
@@ -75,6 +77,7 @@ async fn connected(worker: &Arc<Worker>, pause: &mut Duration) -> Result<(), Red
                 continue;
             }
         };
+        heard = Instant::now();
         let Some(message) = message else { return Ok(()) };
         match fanout::heard(&worker.connector, &message) {
             Ok(Heard::Control(envelope)) => match Request::decode(&envelope, &worker.config.accept_content) {

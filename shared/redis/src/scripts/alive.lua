@@ -4,8 +4,7 @@
 local call, owner, ttl = redis.call, ARGV[1], tonumber(ARGV[2])
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local last = tonumber(call('GET', KEYS[2]) or 0)
-call('SET', KEYS[2], now)
+local last = tonumber(call('SET', KEYS[2], now, 'GET') or 0)
 if now - last > tonumber(ARGV[3]) then
     -- Nobody was heard: Redis was away, or stood still. Whoever lives gets the time to say so.
     for _, silent in ipairs(call('ZRANGEBYSCORE', KEYS[1], '-inf', now + ttl)) do

@@ -2,6 +2,7 @@
 -- KEYS: waiting, waiting messages, waiting ids   ARGV: how many at most
 -- Gives how many were due, and the seconds until the next one is ('' when none waits).
 local call = redis.call
+if call('EXISTS', KEYS[1]) == 0 then return {0, ''} end
 local time = call('TIME')
 local now = time[1] + time[2] / 1000000
 local due = call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.6f', now), 'LIMIT', 0, ARGV[1])
