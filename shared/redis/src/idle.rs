@@ -163,13 +163,17 @@ impl Consumer {
         !keys.iter().all(|key| matches!(key, Value::BulkString(key) if key == list.as_bytes()))
     }
 
-    /// Is there something in one of the queues? From now on [`Self::wait`] tells when there is. Also a sign that the connection works.
+    /// Is there something in one of the queues? Also a sign that the connection works. Without Redis waiting for a message,
+    /// [`Self::wait`] tells from now on when there is.
     ///
     /// # Errors
     /// Redis is away.
     pub async fn look(&mut self, queues: &[String]) -> Result<bool, RedisError> {
         let mut look = redis::pipe();
-        look.add_command(caching()).ignore().add_command(self.exist(queues));
+        if !self.blocking.as_ref().is_some_and(Blocking::is_ready) {
+            look.add_command(caching()).ignore();
+        }
+        look.add_command(self.exist(queues));
         match tokio::time::timeout(LOOK_TIMEOUT, look.query_async::<(u64,)>(&mut self.connection)).await {
             Ok(found) => Ok(found?.0 > 0),
             Err(_) => Err(RedisError::Unavailable(format!("no answer within {LOOK_TIMEOUT:?}"))),
