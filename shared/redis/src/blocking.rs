@@ -2,9 +2,9 @@
 //! round trip is saved: that of asking for it.
 //!
 //! `BLMOVE` waits on a connection of its own, for one list: that from which the last message came. Of the others the worker is
-//! told as ever. The message goes into a key that was prepared for it, as those of [long](crate::long) messages are: the key holds
-//! the queue, and the worker's claim on it is in the books (`prepare.lua`) before Redis may put something there. With the next
-//! round trip it is settled or recorded in `unacked`.
+//! told as ever. The message goes into a key of its own, as [long](crate::long) messages do. That place is claimed (`prepare.lua`)
+//! before Redis may put something there: its tag is among those that the worker holds. With the next round trip the message is
+//! settled or recorded in `unacked`.
 //!
 //! A worker that is gone or cut off may be waited for by Redis for [`WAIT`] longer; so its places are struck off long after
 //! that only (`strike.lua`).
@@ -67,12 +67,10 @@ pub(crate) struct Blocking {
     client: i64,
     token: String,
     prepared: u64,
-    /// Where messages may be put that come from here.
-    source: Option<Source>,
-    /// The delivery tags of the places that are prepared for them.
-    places: Vec<String>,
+    /// The places that are prepared: queues and delivery tags.
+    places: Vec<(String, String)>,
     /// Those that are being prepared.
-    pending: Vec<String>,
+    pending: Vec<(String, String)>,
     waiting: Option<Waiting>,
     refused: Option<Instant>,
 }
@@ -102,7 +100,6 @@ impl Blocking {
             client,
             token,
             prepared: 0,
-            source: None,
             places: vec![],
             pending: vec![],
             waiting: None,
@@ -122,17 +119,18 @@ impl Blocking {
 
     /// What prepares places for messages of this list. None: there are some, or it is not the time.
     pub(crate) fn prepare(&mut self, keys: &Keys, owner: &str, source: &Source) -> Option<Cmd> {
-        let there = !self.places.is_empty() && self.source.as_ref() == Some(source);
-        if there || self.refused.is_some_and(|at| at.elapsed() < PAUSE) {
+        if self.is_prepared(source) || self.refused.is_some_and(|at| at.elapsed() < PAUSE) {
             return None;
         }
-        self.pending.append(&mut self.places);
-        while self.pending.len() < PLACES {
+        for _ in 0..PLACES {
             self.prepared += 1;
-            self.pending.push(format!("fetched:{}:{}", self.token, self.prepared));
+            self.pending.push((source.queue.clone(), long::tag(&self.token, self.prepared, &source.queue)));
         }
-        self.source = Some(source.clone());
-        Some(prepare(keys, owner, source, &self.pending))
+        Some(prepare(keys, owner, self.pending.iter().map(|(_, tag)| tag)))
+    }
+
+    fn is_prepared(&self, source: &Source) -> bool {
+        self.places.iter().any(|(queue, _)| *queue == source.queue)
     }
 
     /// What came of that: without a place Redis is not told to wait.
@@ -158,8 +156,9 @@ impl Blocking {
     }
 
     /// Tells Redis to wait for a message.
-    pub(crate) fn wait(&mut self, keys: &Keys) {
-        let (Some(tag), Some(source)) = (self.places.pop(), self.source.clone()) else { return };
+    pub(crate) fn wait(&mut self, keys: &Keys, source: Source) {
+        let Some(at) = self.places.iter().rposition(|(queue, _)| *queue == source.queue) else { return };
+        let (_, tag) = self.places.remove(at);
         let mut command = cmd("BLMOVE");
         command.arg(&source.list).arg(keys.fetched(&tag)).arg("RIGHT").arg("LEFT").arg(WAIT.as_secs());
         let mut connection = self.connection.clone();
@@ -203,7 +202,7 @@ impl Blocking {
         }
         match answer.and_then(Value::extract_error) {
             Ok(Value::Nil) => {
-                self.put_back(tag, source);
+                self.places.push((source.queue, tag));
                 Ok(Came::Nothing)
             }
             Ok(message) => {
@@ -215,17 +214,11 @@ impl Blocking {
             Err(error) if error.is_io_error() => Err(error.into()),
             // Not this time: the list is none, Redis is full or has become a replica.
             Err(_) => {
-                self.put_back(tag, source);
+                self.places.push((source.queue, tag));
                 self.refuse();
                 Ok(Came::Nothing)
             }
         }
-    }
-
-    /// A place into which nothing came.
-    fn put_back(&mut self, tag: String, source: Source) {
-        let same = self.source.as_ref() == Some(&source);
-        if same { self.places.push(tag) } else { self.pending.push(tag) }
     }
 
     /// What ends the waiting: [`Self::came`] then tells at once what came of it.
@@ -237,24 +230,25 @@ impl Blocking {
     }
 
     /// What makes the prepared places anew, should somebody have emptied the database.
-    pub(crate) fn renew(&self, keys: &Keys, owner: &str) -> Vec<Cmd> {
-        let free = self.source.as_ref().map(|source| prepare(keys, owner, source, &self.places));
-        let waiting = self.waiting.as_ref();
-        let waiting = waiting.map(|waiting| prepare(keys, owner, &waiting.source, std::slice::from_ref(&waiting.tag)));
-        free.into_iter().chain(waiting).collect()
+    pub(crate) fn renew(&self, keys: &Keys, owner: &str) -> Option<Cmd> {
+        let tags = self.places.iter().chain(&self.pending).map(|(_, tag)| tag);
+        let tags: Vec<&String> = tags.chain(self.waiting.as_ref().map(|waiting| &waiting.tag)).collect();
+        (!tags.is_empty()).then(|| prepare(keys, owner, tags.into_iter()))
     }
 
     /// Takes the places away. Nothing may be waited for.
     pub(crate) async fn leave(&mut self, broker: &Broker, owner: &str) -> Result<(), RedisError> {
-        self.places.append(&mut self.pending);
-        broker.strike(owner, &std::mem::take(&mut self.places), None).await
+        let tags: Vec<String> = self.places.drain(..).chain(self.pending.drain(..)).map(|(_, tag)| tag).collect();
+        broker.strike(owner, &tags, None).await
     }
 }
 
-fn prepare(keys: &Keys, owner: &str, source: &Source, tags: &[String]) -> Cmd {
+fn prepare<'a>(keys: &Keys, owner: &str, tags: impl Iterator<Item = &'a String>) -> Cmd {
     let mut call = cmd("EVALSHA");
-    call.arg(scripts::PREPARE.get_hash()).arg(3).arg(keys.unacked()).arg(keys.owners()).arg(keys.held(owner));
-    call.arg(owner).arg(&source.queue).arg(tags);
+    call.arg(scripts::PREPARE.get_hash()).arg(2).arg(keys.owners()).arg(keys.held(owner)).arg(owner);
+    tags.for_each(|tag| {
+        call.arg(tag);
+    });
     call
 }
 

@@ -370,22 +370,17 @@ impl Consumer {
         if std::mem::take(&mut self.emptied)
             && let Some(blocking) = &self.blocking
         {
-            first.extend(blocking.renew(keys, &self.owner).into_iter().map(|renew| (renew, &*scripts::PREPARE)));
+            first.extend(blocking.renew(keys, &self.owner).map(|renew| (renew, &*scripts::PREPARE)));
         }
         first
     }
 
-    /// What prepares a place for the next message that Redis is to give by itself.
-    pub(crate) fn prepare(&mut self, queues: &[String]) -> Option<Cmd> {
-        let keys = self.broker.keys();
-        let source = match &self.last {
-            Some(source) if queues.contains(&source.queue) => source.clone(),
-            _ => {
-                let queue = queues.first()?;
-                Source { queue: queue.clone(), list: keys.list(queue, 0) }
-            }
-        };
-        self.blocking.as_mut()?.prepare(keys, &self.owner, &source)
+    /// The list for which Redis is to wait.
+    pub(crate) fn source(&self, queues: &[String]) -> Option<Source> {
+        match &self.last {
+            Some(source) if queues.contains(&source.queue) => Some(source.clone()),
+            _ => queues.first().map(|queue| Source { queue: queue.clone(), list: self.broker.keys().list(queue, 0) }),
+        }
     }
 
     pub(crate) async fn prepared(&mut self, answer: Option<Value>) -> Result<(), RedisError> {

@@ -43,12 +43,13 @@ impl Consumer {
         if self.is_waiting() {
             return Ok(());
         }
-        if let Some(prepare) = self.prepare(queues) {
+        let (Some(source), Some(blocking)) = (self.source(queues), &mut self.blocking) else { return Ok(()) };
+        if let Some(prepare) = blocking.prepare(self.broker.keys(), &self.owner, &source) {
             let answer = self.send(redis::pipe().add_command(prepare)).await?;
             self.prepared(answer.into_iter().next()).await?;
         }
         if let Some(blocking) = self.blocking.as_mut().filter(|blocking| blocking.is_ready()) {
-            blocking.wait(self.broker.keys());
+            blocking.wait(self.broker.keys(), source);
         }
         Ok(())
     }

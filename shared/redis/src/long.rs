@@ -1,14 +1,13 @@
 //! Long messages are fetched without a script: Lua hashes every byte of each text that enters it, which takes Redis longer than
 //! all else that is to be done with a long message.
 //!
-//! `LMOVE` puts each into a key of its own, `petiole:fetched:<token>:<number>`, in one transaction with the worker's claim on it;
-//! `fetched:<token>:<number>` is its delivery tag. The key holds the message, and the queue that it came from. A message that is
-//! acknowledged goes from there; one that is still there after some seconds is recorded in `unacked` (`record.lua`), where a
+//! `LMOVE` puts each into a key of its own, `petiole:fetched:<token>:<number>:<queue>`, in one transaction with the worker's claim on
+//! it; `fetched:<token>:<number>:<queue>` is its delivery tag. A message that is acknowledged goes from there; one that is still there after some seconds is recorded in `unacked` (`record.lua`), where a
 //! Python worker would find it, and so is one that is given back.
 
 use std::time::{Duration, Instant};
 
-use redis::{Pipeline, Value};
+use redis::{Cmd, Pipeline, Value};
 
 use crate::consumer::Delivery;
 use crate::error::RedisError;
@@ -62,6 +61,11 @@ pub(crate) fn is_tag(tag: &str) -> bool {
     tag.starts_with("fetched:")
 }
 
+/// The tag of a message of this queue.
+pub(crate) fn tag(token: &str, number: u64, queue: &str) -> String {
+    format!("fetched:{token}:{number}:{queue}")
+}
+
 /// Was the transaction refused because Redis is full? Then none of it was done.
 pub(crate) fn is_full(error: &redis::RedisError) -> bool {
     matches!(error.code(), Some("OOM" | "EXECABORT"))
@@ -108,7 +112,7 @@ impl Long {
         });
         let wanted = places.take(room).map(|(queue, list)| {
             self.fetched += 1;
-            Wanted { tag: format!("fetched:{}:{}", self.token, self.fetched), queue, list }
+            Wanted { tag: tag(&self.token, self.fetched, &queue), queue, list }
         });
         wanted.collect()
     }
@@ -124,9 +128,7 @@ pub(crate) fn add(pipe: &mut Pipeline, keys: &Keys, owner: &str, wanted: &[Wante
     pipe.cmd("ZADD").arg(keys.owners()).arg("NX").arg(0).arg(owner);
     pipe.sadd(keys.held(owner), tags);
     for wanted in wanted {
-        let key = keys.fetched(&wanted.tag);
-        pipe.rpush(&key, &wanted.queue);
-        pipe.cmd("LMOVE").arg(&wanted.list).arg(&key).arg("RIGHT").arg("LEFT");
+        pipe.cmd("LMOVE").arg(&wanted.list).arg(keys.fetched(&wanted.tag)).arg("RIGHT").arg("LEFT");
     }
     pipe.cmd("EXEC");
 }
@@ -151,8 +153,8 @@ pub(crate) fn read(wanted: Vec<Wanted>, answer: Value) -> Result<Fetched, RedisE
         return Err(RedisError::Data(format!("EXEC was answered by {answer:?}")));
     };
     let mut fetched = Fetched::default();
-    // Behind the claim, each has two: its key, and itself.
-    for (Wanted { tag, queue, list }, answer) in wanted.into_iter().zip(answers.into_iter().skip(3).step_by(2)) {
+    // Behind the claim.
+    for (Wanted { tag, queue, list }, answer) in wanted.into_iter().zip(answers.into_iter().skip(2)) {
         let message = match answer {
             Value::BulkString(bytes) => text(bytes),
             Value::Nil => {
@@ -172,11 +174,8 @@ pub(crate) fn read(wanted: Vec<Wanted>, answer: Value) -> Result<Fetched, RedisE
 }
 
 /// Strikes tags of which nothing came.
-pub(crate) fn strike(keys: &Keys, owner: &str, void: &[String]) -> Pipeline {
-    let mut pipe = redis::pipe();
-    pipe.atomic().srem(keys.held(owner), void).ignore();
-    pipe.del(void.iter().map(|tag| keys.fetched(tag)).collect::<Vec<_>>()).ignore();
-    pipe
+pub(crate) fn strike(keys: &Keys, owner: &str, void: &[String]) -> Cmd {
+    Cmd::srem(keys.held(owner), void)
 }
 
 #[cfg(test)]
@@ -225,7 +224,7 @@ mod tests {
         let again = [r#"{"redelivered": 1}"#, r#"{"redelivered": 2}"#];
         let moved = [text(again[0]), text("{}"), text(again[1]), Value::Nil];
         let mut answers = vec![Value::Int(1), Value::Int(4)];
-        answers.extend(moved.into_iter().flat_map(|message| [Value::Int(1), message]));
+        answers.extend(moved);
         let fetched = read(wanted, Value::Array(answers)).unwrap();
         assert_eq!(fetched.deliveries[0].tag, tags[1]);
         assert_eq!(fetched.again.iter().map(|(tag, _)| tag).collect::<Vec<_>>(), [&tags[0], &tags[2]]);

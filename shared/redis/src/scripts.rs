@@ -51,8 +51,8 @@ script!(
     RESTORE, "place.lua", "record.lua", "restore.lua"
 );
 script!(
-    /// Prepares a place for a message.
-    PREPARE, "place.lua", "prepare.lua"
+    /// Claims places for messages.
+    PREPARE, "prepare.lua"
 );
 script!(
     /// Fetches a message once more that has been fetched without the script.
@@ -64,7 +64,7 @@ script!(
 );
 script!(
     /// Strikes tags without messages.
-    FORGET, "place.lua", "forget.lua"
+    FORGET, "forget.lua"
 );
 script!(
     /// Strikes places into which nothing came.

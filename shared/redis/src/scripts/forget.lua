@@ -1,8 +1,7 @@
--- Strikes tags from the books whose messages are nowhere: a place into which nothing came is still waited for.
+-- Strikes tags from the books whose messages are nowhere. Into places (place.lua) something may come yet.
 -- KEYS: unacked, unacked_index, a held set   ARGV: tags
 for _, tag in ipairs(ARGV) do
-    local _, queue = place(tag)
-    if not queue and redis.call('HEXISTS', KEYS[1], tag) == 0 then
+    if string.sub(tag, 1, 8) ~= 'fetched:' and redis.call('HEXISTS', KEYS[1], tag) == 0 then
         redis.call('ZREM', KEYS[2], tag)
         redis.call('SREM', KEYS[3], tag)
     end

@@ -1,15 +1,9 @@
--- Messages that were fetched without the script that records them are each in a key of its own, before the queue that it came
--- from (long.rs, blocking.rs). Scripts that look there begin with this. KEYS: unacked, …
--- Gives the message and its queue; no message when there is the queue alone: nothing came yet.
+-- Messages that were fetched without the script that records them are each in a key of its own (long.rs, blocking.rs). Its delivery
+-- tag is `fetched:<token>:<number>:<queue>`. Scripts that look there begin with this. KEYS: unacked, …
+-- Gives the message, the queue it came from and the key; no message where none came yet.
 local function place(tag)
-    if string.sub(tag, 1, 8) ~= 'fetched:' then return end
+    local queue = string.match(tag, '^fetched:[^:]*:[^:]*:(.*)$')
+    if not queue then return end
     local key = string.match(KEYS[1], '^(.*)unacked$') .. 'petiole:' .. tag
-    local message, queue = unpack(redis.call('LRANGE', key, 0, 1))
-    if queue or not message then return message, queue, key end
-    -- One that came when its place had been given up stands alone, and tells itself where it was sent.
-    local is_read, envelope = pcall(cjson.decode, message)
-    local properties = is_read and type(envelope) == 'table' and envelope.properties
-    local info = type(properties) == 'table' and properties.delivery_info
-    if type(info) == 'table' and type(info.routing_key) == 'string' then return message, info.routing_key, key end
-    return nil, message, key
+    return redis.call('LINDEX', key, 0) or nil, queue, key
 end

@@ -122,9 +122,5 @@ async fn many_who_restore_at_once_lose_and_double_nothing() {
     let unacked: u64 = connection.hlen(broker.keys().unacked()).await.unwrap();
     let fetched: Vec<String> = connection.keys(broker.keys().key("petiole:fetched:*")).await.unwrap();
     assert_eq!((done(&mut connection).await, follows.len(), left, unacked), (MESSAGES, MESSAGES, 0, 0));
-    // Places of the dead, into which Redis might still put something as far as the others know, are all that is left.
-    for place in fetched {
-        let holds: Vec<String> = connection.lrange(&place, 0, -1).await.unwrap();
-        assert_eq!(holds, ["q"], "{place}");
-    }
+    assert!(fetched.is_empty(), "{fetched:?}");
 }

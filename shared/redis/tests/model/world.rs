@@ -399,11 +399,8 @@ impl World {
         }
         let fetched: Vec<String> = connection.keys(keys.key("petiole:fetched:*")).await.unwrap();
         for key in fetched {
-            // The queue alone: others were faster.
             let held: Vec<String> = connection.lrange(key, 0, -1).await.unwrap();
-            if let [message, _queue] = &held[..] {
-                at("fetched", message);
-            }
+            held.iter().for_each(|message| at("fetched", message));
         }
         let waiting: HashMap<String, String> = connection.hgetall(keys.waiting_messages()).await.unwrap();
         waiting.values().for_each(|entry| at("waiting", entry.split_once('\n').unwrap().1));
