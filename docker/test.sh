@@ -183,7 +183,7 @@ chaos() {
 }
 
 chaos_in_full() {
-  chaos --tasks 10000 --kills 40 --seeds 5 kill kill_long kill_early kill_confirmed chain deploy &&
+  chaos --tasks 10000 --kills 40 --seeds 5 kill kill_long kill_idle kill_early kill_confirmed chain deploy &&
     chaos --tasks 4000 --kills 20 redis cut faulty api database &&
     chaos --long etas backlog steady unknown &&
     chaos stall poison long python clocks pause frozen full sentinel body api_redis api_wiped
@@ -245,7 +245,7 @@ elif [ "$all" = yes ]; then
 else
   step "worker for chaos" in_checkout cargo build --workspace --bin conformance-worker --locked
   step "Celery's own suite, a minute of it (--all: all of it)" celery_suite --part short
-  step "chaos, a minute of it (--all: all of it)" chaos --tasks 600 --kills 4 kill kill_long deploy cut clocks
+  step "chaos, a minute of it (--all: all of it)" chaos --tasks 600 --kills 4 kill kill_long kill_idle deploy cut clocks
 fi
 if [ "$fast" = yes ]; then
   skip "end-to-end tests" "--fast"

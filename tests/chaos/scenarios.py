@@ -71,6 +71,30 @@ def kill_early(house, options):
     return lost <= running and emptied, f"{told}; {options.kills} kills"
 
 
+def kill_idle(house, options):
+    """Workers that wait: messages come one by one, and just when one has come a worker is killed, or all connections are cut."""
+    names, settings = ["a", "b", "c"], {"TASK_ACKS_LATE": 1, "VISIBILITY_TIMEOUT": 30}
+    for name in names:
+        house.start(name, **settings)
+    house.ready(*names)
+    share = -(-options.tasks // options.kills)
+    for n in range(options.tasks):
+        house.send(1, first=n)
+        if n % share == share - 1:
+            if house.random.random() < 0.3:
+                house.redis.client_kill_filter(_type="normal", skipme=True)
+            else:
+                victim = house.random.choice(names)
+                house.kill(victim)
+                house.start(victim, **settings)
+        elif house.random.random() < 0.7:
+            time.sleep(house.random.uniform(0, 0.006))
+    emptied = house.drained(90)
+    # What ran when it struck, in each of a worker's slots; when connections are cut, in those of all.
+    held, told = books(house, options.tasks, may_double=12 * options.kills)
+    return held and emptied, f"{told}; {options.kills} kills and cuts"
+
+
 def kill_confirmed(house, options):
     running = strike(house, options, lambda first, count: house.send(count, first=first),
                      TASK_ACKS_LATE=0, TASK_ACKS_CONFIRMED=1, VISIBILITY_TIMEOUT=30)
@@ -172,4 +196,4 @@ def poison(house, options):
 
 
 ALL = {scenario.__name__: scenario
-       for scenario in (kill, kill_long, kill_early, kill_confirmed, chain, stall, deploy, poison)}
+       for scenario in (kill, kill_long, kill_idle, kill_early, kill_confirmed, chain, stall, deploy, poison)}
