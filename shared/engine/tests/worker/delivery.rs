@@ -24,6 +24,29 @@ async fn bad_messages_do_not_stop_the_queue() {
 }
 
 #[tokio::test]
+async fn one_that_waits_is_given_the_next_message_and_what_runs_is_where_python_looks_for_it() {
+    let stand = Stand::new(&[("TASK_ACKS_LATE", "1")]).await;
+    let (mut connection, keys) = (stand.client.broker().connection(), stand.client.broker().keys().clone());
+    for _ in 0..12 {
+        assert_eq!(stand.run("t.add", json!([1, 1])).await.result, json!(2));
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let ids = [stand.send("t.sleeps", json!([1.5]), |_| {}).await, stand.send("t.sleeps", json!([1.5]), |_| {}).await];
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let tags: Vec<String> = redis::AsyncCommands::hkeys(&mut connection, keys.unacked()).await.unwrap();
+    assert!(tags.len() == 2 && tags.iter().any(|tag| tag.starts_with("fetched:")), "{tags:?}");
+    for id in &ids {
+        assert_eq!(stand.result(id).await.status, "SUCCESS");
+    }
+    stand.drained().await;
+    stand.stop().await;
+    let books = keys.key("petiole:held:*");
+    let held: Vec<String> = redis::AsyncCommands::keys(&mut connection, books).await.unwrap();
+    let owners: u64 = redis::AsyncCommands::zcard(&mut connection, keys.owners()).await.unwrap();
+    assert_eq!((held, owners), (vec![], 0), "one that leaves claims nothing");
+}
+
+#[tokio::test]
 async fn a_warm_shutdown_finishes_what_runs_and_gives_back_the_rest_in_order() {
     let stand = Stand::new(&[]).await;
     let running = [stand.send("t.sleeps", json!([1]), |_| {}).await, stand.send("t.sleeps", json!([1]), |_| {}).await];
