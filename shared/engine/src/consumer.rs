@@ -130,7 +130,10 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
                 if std::mem::replace(&mut lapses, worker.lapses.load(Ordering::Acquire)) != lapses {
                     consumer.lapsed();
                 }
-                consumer.begin_waiting(&queues).await?;
+                drained = consumer.begin_waiting(&queues).await?;
+                if !drained {
+                    continue;
+                }
             }
             let waits = consumer.is_waiting();
             tokio::select! {

@@ -229,10 +229,10 @@ impl Blocking {
         Some(command)
     }
 
-    /// What makes the prepared places anew, should somebody have emptied the database.
-    pub(crate) fn renew(&self, keys: &Keys, owner: &str) -> Option<Cmd> {
+    /// What claims the places anew, and what was `given`, should somebody have emptied the database.
+    pub(crate) fn renew(&self, keys: &Keys, owner: &str, given: &[String]) -> Option<Cmd> {
         let tags = self.places.iter().chain(&self.pending).map(|(_, tag)| tag);
-        let tags: Vec<&String> = tags.chain(self.waiting.as_ref().map(|waiting| &waiting.tag)).collect();
+        let tags: Vec<&String> = tags.chain(given).chain(self.waiting.as_ref().map(|waiting| &waiting.tag)).collect();
         (!tags.is_empty()).then(|| prepare(keys, owner, tags.into_iter()))
     }
 

@@ -143,8 +143,11 @@ impl Consumer {
         // A look is worth less than a fetch, but does not keep those waiting who want to know what is settled.
         let looks = std::mem::take(&mut self.looks) && !fetches && !queues.is_empty();
         let mut pipe = pipe();
-        self.given.retain(|tag| !settlements.iter().any(|settlement| settlement.tag.as_ref() == Some(tag)));
-        let (first, scripts): (Vec<Cmd>, Vec<&Script>) = self.first().into_iter().unzip();
+        if fetches || looks {
+            // What was told before the queues are looked at is old.
+            self.signs()?;
+        }
+        let (first, scripts): (Vec<Cmd>, Vec<&Script>) = self.first(settlements).into_iter().unzip();
         let recording = first.len();
         first.into_iter().for_each(|command| {
             pipe.add_command(command);
@@ -359,18 +362,19 @@ impl Consumer {
     }
 
     /// What is to be done before all else about messages that Redis gives by itself.
-    fn first(&mut self) -> Vec<(Cmd, &'static Script)> {
+    fn first(&mut self, settlements: &[Settlement]) -> Vec<(Cmd, &'static Script)> {
         let (keys, mut first) = (self.broker.keys(), vec![]);
+        if std::mem::take(&mut self.emptied)
+            && let Some(blocking) = &self.blocking
+        {
+            first.extend(blocking.renew(keys, &self.owner, &self.given).map(|renew| (renew, &*scripts::PREPARE)));
+        }
+        self.given.retain(|tag| !settlements.iter().any(|settlement| settlement.tag.as_ref() == Some(tag)));
         if !self.given.is_empty() {
             let mut call = cmd("EVALSHA");
             call.arg(scripts::RECORD.get_hash()).arg(2).arg(keys.unacked()).arg(keys.unacked_index());
             call.arg(std::mem::take(&mut self.given));
             first.push((call, &*scripts::RECORD));
-        }
-        if std::mem::take(&mut self.emptied)
-            && let Some(blocking) = &self.blocking
-        {
-            first.extend(blocking.renew(keys, &self.owner).map(|renew| (renew, &*scripts::PREPARE)));
         }
         first
     }

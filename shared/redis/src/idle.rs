@@ -35,15 +35,18 @@ impl Consumer {
     }
 
     /// Tells Redis to wait for a message of the list that the last one came from, once these queues were found empty. The worker
-    /// must have said a moment ago that it lives.
+    /// must have said a moment ago that it lives. False: they have changed meanwhile.
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn begin_waiting(&mut self, queues: &[String]) -> Result<(), RedisError> {
+    pub async fn begin_waiting(&mut self, queues: &[String]) -> Result<bool, RedisError> {
         if self.is_waiting() {
-            return Ok(());
+            return Ok(true);
         }
-        let (Some(source), Some(blocking)) = (self.source(queues), &mut self.blocking) else { return Ok(()) };
+        if self.signs()? {
+            return Ok(false);
+        }
+        let (Some(source), Some(blocking)) = (self.source(queues), &mut self.blocking) else { return Ok(true) };
         if let Some(prepare) = blocking.prepare(self.broker.keys(), &self.owner, &source) {
             let answer = self.send(redis::pipe().add_command(prepare)).await?;
             self.prepared(answer.into_iter().next()).await?;
@@ -51,7 +54,7 @@ impl Consumer {
         if let Some(blocking) = self.blocking.as_mut().filter(|blocking| blocking.is_ready()) {
             blocking.wait(self.broker.keys(), source);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The worker's claim had lapsed: what it prepared for messages may be struck off.
@@ -138,29 +141,37 @@ impl Consumer {
                 came = came(&mut self.blocking) => return came.map(|came| self.sign(came)),
                 push = self.pushes.recv() => push.ok_or_else(gone)?,
             };
-            let mut changed = false;
-            let mut next = Some(push);
             // One sign is as good as many.
-            while let Some(push) = next.take().or_else(|| self.pushes.try_recv().ok()) {
-                match push.kind {
-                    PushKind::Disconnection => return Err(gone()),
-                    PushKind::Invalidate => changed |= self.concerns(&push),
-                    _ => {}
-                }
-            }
-            if changed {
+            if self.heed(&push)? | self.signs()? {
                 return Ok(Sign::Changed);
             }
         }
     }
 
+    /// Heeds all signs that have come. True: something has changed.
+    pub(crate) fn signs(&mut self) -> Result<bool, RedisError> {
+        let mut changed = false;
+        while let Ok(push) = self.pushes.try_recv() {
+            changed |= self.heed(&push)?;
+        }
+        Ok(changed)
+    }
+
+    fn heed(&mut self, push: &PushInfo) -> Result<bool, RedisError> {
+        match push.kind {
+            PushKind::Disconnection => Err(gone()),
+            PushKind::Invalidate => Ok(self.concerns(push)),
+            _ => Ok(false),
+        }
+    }
+
     /// Is it more than that something came into the list for which Redis waits itself?
     fn concerns(&mut self, push: &PushInfo) -> bool {
-        let Some(list) = self.blocking.as_ref().and_then(Blocking::list) else { return true };
         let Some(Value::Array(keys)) = push.data.first() else {
             self.emptied = true;
             return true;
         };
+        let Some(list) = self.blocking.as_ref().and_then(Blocking::list) else { return true };
         !keys.iter().all(|key| matches!(key, Value::BulkString(key) if key == list.as_bytes()))
     }
 

@@ -36,4 +36,15 @@ async fn who_waits_for_a_message_still_gets_it_and_settles_it() {
     assert!(held.contains(&one.tag));
     let settled = consumer.exchange(&mut [Settlement::acknowledge(&one.tag)], &queues, 4).await.unwrap().settled;
     assert!(matches!(settled[..], [Settled::Done]), "{settled:?}");
+    // Also when it did not wait just then: it is told before it waits the next time.
+    let () = redis::cmd("FLUSHDB").query_async(&mut broker.connection()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!consumer.begin_waiting(&queues).await.unwrap());
+    assert!(consumer.exchange(&mut [], &queues, 4).await.unwrap().drained);
+    assert!(consumer.begin_waiting(&queues).await.unwrap());
+    broker.publish("q", 0, &message.encode("tag".to_owned()).to_text()).await.unwrap();
+    let sign = tokio::time::timeout(Duration::from_secs(10), consumer.wait()).await.unwrap().unwrap();
+    let Sign::Message(one, _) = sign else { panic!("{sign:?}") };
+    let settled = consumer.exchange(&mut [Settlement::acknowledge(&one.tag)], &queues, 4).await.unwrap().settled;
+    assert!(matches!(settled[..], [Settled::Done]), "{settled:?}");
 }
