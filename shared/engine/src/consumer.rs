@@ -126,7 +126,9 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
             if worker.shutdown.settling_ended() {
                 return Ok(());
             }
-            if drained && !over && worker.qos.room(0) > 0 && crate::heartbeat::is_claim_fresh(worker) {
+            // What would wait behind tasks that run here is left to those who have a slot for it.
+            let can_run = worker.pool.free() > 0 && worker.qos.room(0) > 0;
+            if drained && !over && can_run && crate::heartbeat::is_claim_fresh(worker) {
                 if std::mem::replace(&mut lapses, worker.lapses.load(Ordering::Acquire)) != lapses {
                     consumer.lapsed();
                 }

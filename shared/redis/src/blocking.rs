@@ -122,7 +122,8 @@ impl Blocking {
         if self.is_prepared(source) || self.refused.is_some_and(|at| at.elapsed() < PAUSE) {
             return None;
         }
-        for _ in 0..PLACES {
+        let are_pending = self.pending.iter().any(|(queue, _)| *queue == source.queue);
+        for _ in 0..if are_pending { 0 } else { PLACES } {
             self.prepared += 1;
             self.pending.push((source.queue.clone(), long::tag(&self.token, self.prepared, &source.queue)));
         }

@@ -361,43 +361,6 @@ impl Consumer {
         Ok(())
     }
 
-    /// What is to be done before all else about messages that Redis gives by itself.
-    fn first(&mut self, settlements: &[Settlement]) -> Vec<(Cmd, &'static Script)> {
-        let (keys, mut first) = (self.broker.keys(), vec![]);
-        if std::mem::take(&mut self.emptied)
-            && let Some(blocking) = &self.blocking
-        {
-            first.extend(blocking.renew(keys, &self.owner, &self.given).map(|renew| (renew, &*scripts::PREPARE)));
-        }
-        self.given.retain(|tag| !settlements.iter().any(|settlement| settlement.tag.as_ref() == Some(tag)));
-        if !self.given.is_empty() {
-            let mut call = cmd("EVALSHA");
-            call.arg(scripts::RECORD.get_hash()).arg(2).arg(keys.unacked()).arg(keys.unacked_index());
-            call.arg(std::mem::take(&mut self.given));
-            first.push((call, &*scripts::RECORD));
-        }
-        first
-    }
-
-    /// The list for which Redis is to wait.
-    pub(crate) fn source(&self, queues: &[String]) -> Option<Source> {
-        match &self.last {
-            Some(source) if queues.contains(&source.queue) => Some(source.clone()),
-            _ => queues.first().map(|queue| Source { queue: queue.clone(), list: self.broker.keys().list(queue, 0) }),
-        }
-    }
-
-    pub(crate) async fn prepared(&mut self, answer: Option<Value>) -> Result<(), RedisError> {
-        match answer.unwrap_or(Value::Nil).extract_error() {
-            // Prepared with the next round trip.
-            Err(error) if scripts::is_unknown(&error) => self.load(&error, &scripts::PREPARE).await,
-            answer => {
-                self.blocking.iter_mut().for_each(|blocking| blocking.prepared(&answer));
-                Ok(())
-            }
-        }
-    }
-
     /// Loads a script that Redis has forgotten.
     pub(crate) async fn load(&mut self, error: &redis::RedisError, script: &Script) -> Result<(), RedisError> {
         if scripts::is_unknown(error) {

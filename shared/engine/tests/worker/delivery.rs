@@ -47,6 +47,24 @@ async fn one_that_waits_is_given_the_next_message_and_what_runs_is_where_python_
 }
 
 #[tokio::test]
+async fn what_comes_is_given_to_a_worker_that_has_a_slot_for_it() {
+    let busy = Stand::new(&[]).await;
+    let long = [busy.send("t.sleeps", json!([4]), |_| {}).await, busy.send("t.sleeps", json!([4]), |_| {}).await];
+    while busy.inspect("active", json!({})).await.as_array().is_none_or(|running| running.len() < 2) {}
+    let free = busy.beside(&[]).await;
+    for n in 0..10 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(free.run("t.add", json!([n, 1])).await.result, json!(n + 1));
+    }
+    assert_eq!(free.inspect("stats", json!({})).await["total"], json!({"t.add": 10}));
+    for id in &long {
+        assert_eq!(busy.result(id).await.status, "SUCCESS");
+    }
+    busy.stop().await;
+    free.stop().await;
+}
+
+#[tokio::test]
 async fn a_warm_shutdown_finishes_what_runs_and_gives_back_the_rest_in_order() {
     let stand = Stand::new(&[]).await;
     let running = [stand.send("t.sleeps", json!([1]), |_| {}).await, stand.send("t.sleeps", json!([1]), |_| {}).await];

@@ -22,9 +22,18 @@ pub(crate) struct Stand {
 
 impl Stand {
     pub(crate) async fn new(settings: &[(&str, &str)]) -> Self {
+        let unique = uuid::Uuid::new_v4().simple().to_string();
+        Self::start(settings, format!("q{unique}"), format!("t{unique}:")).await
+    }
+
+    /// Another worker of the same queue.
+    pub(crate) async fn beside(&self, settings: &[(&str, &str)]) -> Self {
+        Self::start(settings, self.queue.clone(), self.client.broker().keys().prefix.clone()).await
+    }
+
+    async fn start(settings: &[(&str, &str)], queue: String, prefix: String) -> Self {
         let url = std::env::var("TEST_REDIS_URL").expect("TEST_REDIS_URL is not set: run docker/test.sh");
         let unique = uuid::Uuid::new_v4().simple().to_string();
-        let (queue, prefix) = (format!("q{unique}"), format!("t{unique}:"));
         let mut reader = Reader::from_map(settings.iter().map(|(name, value)| (*name, *value)));
         let mut config = WorkerConfig::read(&mut reader);
         reader.finish().unwrap();
