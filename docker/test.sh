@@ -135,14 +135,6 @@ find_valgrind() {
   command -v valgrind >/dev/null || { [ "$(id -u)" = 0 ] && as_root_install valgrind >"$LOGS/valgrind" 2>&1; }
 }
 
-# What the tests of the page use (tests/e2e/browser.py).
-find_browser() {
-  local name
-  [ -z "${E2E_BROWSER:-}" ] || return 0
-  for name in chromium chromium-browser google-chrome google-chrome-stable; do command -v "$name" >/dev/null && return 0; done
-  [ "$(id -u)" = 0 ] && as_root_install chromium >"$LOGS/chromium" 2>&1
-}
-
 end_to_end() {
   local requirements=$CHECKOUT/tests/e2e/requirements.txt
   make_venv "$requirements" || return 1
@@ -250,7 +242,6 @@ fi
 if [ "$fast" = yes ]; then
   skip "end-to-end tests" "--fast"
 elif [ -d "$CHECKOUT/tests/e2e" ]; then
-  find_browser || skip "the page in a browser" "Chromium is missing and only root can install it (apt-get install chromium)"
   step "end-to-end tests" end_to_end
 else
   skip "end-to-end tests" "there are none"
