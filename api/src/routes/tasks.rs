@@ -246,14 +246,16 @@ pub(crate) async fn find(state: &State, id: &str) -> Result<TaskView, Problem> {
     if id.is_empty() || id.len() > LONGEST_ID || id.contains('\0') {
         return Err(Problem::not_found("there is no such task"));
     }
-    let (meta, sent) = tokio::try_join!(state.client.task_meta(id), state.client.sent(id))?;
-    let name = sent.map(|sent| sent.name);
+    let (mut meta, mut name) = heard_of(state, id).await?;
+    // What waits in the outbox was accepted, too; what left it since Redis was asked is there by now.
+    if meta.is_none() && name.is_none() && !state.storage.outbox_has_task(id).await? {
+        (meta, name) = heard_of(state, id).await?;
+        if meta.is_none() && name.is_none() {
+            return Err(unknown());
+        }
+    }
     if let Some(meta) = meta {
         return Ok(view(meta, name));
-    }
-    // what waits in the outbox was accepted, too
-    if name.is_none() && !state.storage.outbox_has_task(id).await? {
-        return Err(unknown());
     }
     Ok(TaskView {
         task_id: id.to_owned(),
@@ -264,6 +266,12 @@ pub(crate) async fn find(state: &State, id: &str) -> Result<TaskView, Problem> {
         worker: None,
         date_done: None,
     })
+}
+
+/// What Redis knows of a task: its result, the name it was sent by.
+async fn heard_of(state: &State, id: &str) -> Result<(Option<TaskMeta>, Option<String>), Problem> {
+    let (meta, sent) = tokio::try_join!(state.client.task_meta(id), state.client.sent(id))?;
+    Ok((meta, sent.map(|sent| sent.name)))
 }
 
 /// A stored result as the contract shows it. `name` stands in where the result does not tell it.

@@ -1,6 +1,7 @@
 use std::time::{Duration, Instant};
 
 use redis::AsyncCommands;
+use sea_orm::sqlx::Executor;
 use serde_json::{Value, json};
 
 use crate::server::{Server, start, start_beside_worker};
@@ -94,6 +95,24 @@ async fn results_and_failures_are_shown() {
     let task = server.get(&format!("/v1/tasks/{id}")).await.json;
     assert_eq!(task["error"], json!({"type": "ValueError", "message": "boom", "traceback": "Traceback: boom"}));
     assert_eq!(task["result"], json!(null));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_that_leaves_the_outbox_just_then_is_known() {
+    let server = start().await;
+    let mut database = server.database().await;
+    let id = uuid::Uuid::new_v4().to_string();
+    // Redis was asked already, and the outbox answers late.
+    database.execute("BEGIN; LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let path = format!("/v1/tasks/{id}");
+    let asked = server.get(&path);
+    let published = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        store(&server, &id, &json!({"status": "STARTED", "result": null, "task_id": id})).await;
+        database.execute("ROLLBACK").await.unwrap();
+    };
+    let (found, ()) = tokio::join!(asked, published);
+    assert_eq!((found.status, &found.json["state"]), (200, &json!("STARTED")), "{}", found.json);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
