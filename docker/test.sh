@@ -135,11 +135,21 @@ find_valgrind() {
   command -v valgrind >/dev/null || { [ "$(id -u)" = 0 ] && as_root_install valgrind >"$LOGS/valgrind" 2>&1; }
 }
 
+# What the tests of the page use (tests/e2e/browser.py).
+find_browser() {
+  local name
+  [ -z "${E2E_BROWSER:-}" ] || return 0
+  for name in chromium chromium-browser google-chrome google-chrome-stable; do command -v "$name" >/dev/null && return 0; done
+  [ "$(id -u)" = 0 ] && as_root_install chromium >"$LOGS/chromium" 2>&1
+}
+
+# Two stacks share the files: much of the time goes by in waiting.
 end_to_end() {
   local requirements=$CHECKOUT/tests/e2e/requirements.txt
   make_venv "$requirements" || return 1
   in_checkout env -u POSTGRES_PORT -u POSTGRES_USER -u POSTGRES_DB -u POSTGRES_PASSWORD -u REDIS_PORT -u REDIS_PASSWORD \
-    -u TEST_DATABASE_URL -u TEST_REDIS_URL PYTHONDONTWRITEBYTECODE=1 "$(venv_folder "$requirements")/bin/python" -m pytest -p no:cacheprovider tests/e2e
+    -u TEST_DATABASE_URL -u TEST_REDIS_URL PYTHONDONTWRITEBYTECODE=1 "$(venv_folder "$requirements")/bin/python" -m pytest -p no:cacheprovider \
+    -n 2 --dist loadfile --no-loadscope-reorder --durations 15 tests/e2e
 }
 
 # against_worker PROGRAM [SETTING=VALUE…]: the end-to-end tests that need a worker and no API
@@ -242,6 +252,7 @@ fi
 if [ "$fast" = yes ]; then
   skip "end-to-end tests" "--fast"
 elif [ -d "$CHECKOUT/tests/e2e" ]; then
+  find_browser || skip "the page in a browser" "Chromium is missing and only root can install it (apt-get install chromium)"
   step "end-to-end tests" end_to_end
 else
   skip "end-to-end tests" "there are none"

@@ -97,6 +97,9 @@ class NativeStack(Stack):
     def __init__(self):
         self.marker = f"E2E_STACK_ID={uuid.uuid4().hex}"
         home = os.environ.get("E2E_DIR") or f"{tempfile.gettempdir()}/petiole-e2e-{os.getuid()}"
+        # Processes of pytest-xdist have a stack each.
+        beside = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw").lstrip("0")
+        home += f"-{beside}" if beside else ""
         self.home = Path(home)
         self.home.mkdir(mode=0o755, exist_ok=True)
         if self.home.is_symlink() or self.home.stat().st_uid != os.getuid():
