@@ -1,18 +1,17 @@
 //! Connection, fetching and receiving (celery.worker.consumer, celery.worker.strategy).
 
 use std::borrow::Cow;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use futures::{FutureExt, poll};
+use futures::FutureExt;
 use petiole_protocol::{DecodeError, Embed, Envelope, TaskException, TaskMessage, serializer};
 use petiole_redis::RedisError;
 use petiole_redis::broker::GiveBack;
 use petiole_redis::consumer::{Consumer, Delivery};
 use petiole_redis::idle::Sign;
+use petiole_redis::round_trip::Started;
 use serde::Serialize;
 use serde_json::json;
 use tracing::{error, info, warn};
@@ -38,7 +37,7 @@ pub(crate) async fn consume(worker: Arc<Worker>, mut unsettled: Unsettled) {
         };
         worker.settling.connected(false);
         unsettled.broke();
-        if worker.shutdown.settling_ended() && unsettled.batch().is_empty() {
+        if worker.shutdown.settling_ended() && unsettled.is_empty() {
             return;
         }
         warn!(%error, "consumer: connection to broker lost, trying again in {pause:?}");
@@ -70,9 +69,23 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
     let mut seen = Instant::now();
     let mut lapses = worker.lapses.load(Ordering::Acquire);
     let mut ahead = Lookahead::new(worker);
+    let mut under_way: Option<UnderWay> = None;
     // What this worker sends itself as JSON it may also take on itself.
     let accepts_json = serializer::accepts(&worker.config.accept_content, serializer::JSON);
     loop {
+        let over = worker.shutdown.begun();
+        // One more request goes beside the one under way, when nothing depends on what that brings.
+        let alone = over || drained || !ahead.is_on() || !unsettled.goes_beside();
+        if let Some(first) = under_way.take_if(|first| alone || !consumer.goes_beside(&first.started)) {
+            *pause = Duration::from_millis(50);
+            drained = first.finish(worker, &mut consumer, unsettled, &mut ahead, drained).await?;
+            if !ahead.is_on() {
+                ahead.receive(worker, !drained)?;
+            }
+            if !ahead.is_on() {
+                hand_back(worker, ahead.surplus()).await?;
+            }
+        }
         // Looked at in every round: a busy worker never comes to wait for it.
         if std::mem::take(&mut other_queues) || worker.queues_changed().now_or_never().is_some() {
             queues = worker.queues();
@@ -90,7 +103,6 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
                 bound.push(queue.clone());
             }
         }
-        let over = worker.shutdown.begun();
         let nothing = unsettled.batch().is_empty();
         let room = worker.qos.room(unsettled.releases());
         // Redis is to give nothing by itself where that leaves no room, and before anybody is told what this worker has.
@@ -114,7 +126,11 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
         let room = worker.qos.room(unsettled.releases()).saturating_sub(usize::from(waits));
         let free = if over || !drained || !accepts_json { 0 } else { room.min(worker.pool.free() + unsettled.ends()) };
         drained &= !unsettled.look(&queues, free);
-        let room = if over || drained || queues.is_empty() { 0 } else { ahead.room(room) };
+        let room = if over || drained || queues.is_empty() {
+            0
+        } else {
+            ahead.room(room, under_way.as_ref().map_or(0, |first| first.room))
+        };
         if nothing && room == 0 && !ahead.is_empty() {
             ahead.receive(worker, false)?;
             if !ahead.is_on() {
@@ -157,35 +173,43 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
             }
             continue;
         }
-        let asked = Instant::now();
-        seen = asked;
-        let exchange = {
-            let mut exchange = pin!(consumer.exchange(unsettled.settlements(), &queues, room));
-            if ahead.is_empty() {
-                exchange.await?
-            } else {
-                match poll!(exchange.as_mut()) {
-                    // A connection that has gone says so at once.
-                    Poll::Ready(exchange) => exchange?,
-                    Poll::Pending => {
-                        // The request leaves when the connection has had its turn; what is at hand runs while Redis works.
-                        tokio::task::yield_now().await;
-                        ahead.receive(worker, !drained)?;
-                        exchange.await?
-                    }
-                }
-            }
-        };
-        *pause = Duration::from_millis(50);
-        drained = (if exchange.looked { exchange.drained } else { drained }) && exchange.taken;
+        seen = Instant::now();
+        let started = consumer.start(unsettled.start(), &queues, room).await?;
+        let before = under_way.replace(UnderWay { started, asked: seen, room });
+        if let Some(before) = before {
+            drained = before.finish(worker, &mut consumer, unsettled, &mut ahead, drained).await?;
+        } else if !ahead.is_empty() {
+            // The request leaves when the connection has had its turn.
+            tokio::task::yield_now().await;
+        }
+        // What is at hand runs while Redis works.
+        ahead.receive(worker, !drained)?;
+    }
+}
+
+/// A request to Redis whose answer is still to come.
+struct UnderWay {
+    started: Started,
+    /// When it was sent.
+    asked: Instant,
+    /// How many messages it asks for.
+    room: usize,
+}
+
+impl UnderWay {
+    /// Takes its answer. True: as far as is known there are no more messages.
+    async fn finish(
+        self,
+        worker: &Arc<Worker>,
+        consumer: &mut Consumer,
+        unsettled: &mut Unsettled,
+        ahead: &mut Lookahead,
+        drained: bool,
+    ) -> Result<bool, RedisError> {
+        let exchange = consumer.finish(self.started, unsettled.started()).await?;
         unsettled.done(worker, exchange.settled);
-        ahead.put(exchange.deliveries, asked)?;
-        if !ahead.is_on() {
-            ahead.receive(worker, !drained)?;
-        }
-        if !ahead.is_on() {
-            hand_back(worker, ahead.surplus()).await?;
-        }
+        ahead.put(exchange.deliveries, self.asked)?;
+        Ok((if exchange.looked { exchange.drained } else { drained }) && exchange.taken)
     }
 }
 

@@ -50,10 +50,11 @@ impl Lookahead {
         self.size > 0
     }
 
-    /// How many messages to fetch, where the prefetch count leaves this room.
-    pub(crate) fn room(&mut self, room: usize) -> usize {
-        let fetched = to_fetch(room, self.size, self.unread.len());
-        self.beyond |= self.unread.len() + fetched > room;
+    /// How many messages to fetch, where the prefetch count leaves this room and `coming` were asked for already.
+    pub(crate) fn room(&mut self, room: usize, coming: usize) -> usize {
+        let at_hand = self.unread.len() + coming;
+        let fetched = to_fetch(room, self.size, at_hand);
+        self.beyond |= at_hand + fetched > room;
         fetched
     }
 

@@ -1,6 +1,7 @@
 //! What is to be settled waits here for the connection: what came together goes together, and nothing waits for more to
 //! come (celery.worker.request: acknowledge; celery.backends.base: store_result).
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -32,11 +33,20 @@ pub(crate) struct Waiting {
     look: bool,
     /// A run has ended with it: its slot is free, or will be in a moment.
     ends: bool,
+    /// Others of the same task may come before it or after it.
+    in_order: bool,
 }
 
-/// The connection's end: settlements that are not known to be done.
-pub(crate) struct Unsettled {
-    queue: mpsc::UnboundedReceiver<Waiting>,
+impl Waiting {
+    /// Of the end of a run.
+    fn of(settlement: Settlement) -> Self {
+        Self { settlement, request: None, told: None, look: false, ends: false, in_order: false }
+    }
+}
+
+/// Settlements that go together.
+#[derive(Default)]
+struct Batch {
     settlements: Vec<Settlement>,
     /// Whose they are, in the same order.
     parties: Vec<Parties>,
@@ -46,6 +56,17 @@ pub(crate) struct Unsettled {
     look: bool,
     /// How many runs have ended with them.
     ends: usize,
+    /// One of them must not come before what was sent before.
+    in_order: bool,
+}
+
+/// The connection's end: settlements that are not known to be done.
+pub(crate) struct Unsettled {
+    queue: mpsc::UnboundedReceiver<Waiting>,
+    /// Those to be sent next.
+    next: Batch,
+    /// Those that were sent, and are not answered for.
+    sent: VecDeque<Batch>,
 }
 
 /// How long one who asks what a worker has waits for its look at the queues.
@@ -63,7 +84,7 @@ impl Settling {
         let (sender, queue) = mpsc::unbounded_channel();
         (
             Self { queue: sender, connected: AtomicBool::new(false) },
-            Unsettled { queue, settlements: vec![], parties: vec![], tried: false, look: false, ends: 0 },
+            Unsettled { queue, next: Batch::default(), sent: VecDeque::new() },
         )
     }
 }
@@ -80,78 +101,118 @@ impl Settling {
     }
 }
 
+impl Batch {
+    fn put(&mut self, waiting: Waiting) {
+        self.look |= waiting.look;
+        self.ends += usize::from(waiting.ends);
+        self.in_order |= waiting.in_order;
+        self.settlements.push(waiting.settlement);
+        self.parties.push((waiting.request, waiting.told));
+    }
+
+    /// What came after it, behind it.
+    fn append(&mut self, mut after: Self) {
+        self.settlements.append(&mut after.settlements);
+        self.parties.append(&mut after.parties);
+        self.tried |= after.tried;
+        self.look |= after.look;
+        self.ends += after.ends;
+        self.in_order |= after.in_order;
+    }
+
+    fn releases(&self) -> usize {
+        self.parties.iter().filter(|(request, _)| request.is_some()).count()
+    }
+}
+
 impl Unsettled {
     /// Those to be sent now.
     pub(crate) fn batch(&mut self) -> &[Settlement] {
-        while self.settlements.len() < BATCH {
+        while self.next.settlements.len() < BATCH {
             let Ok(waiting) = self.queue.try_recv() else { break };
-            self.put(waiting);
+            self.next.put(waiting);
         }
-        &self.settlements
+        &self.next.settlements
     }
 
-    /// Those that [`Self::batch`] gave last.
-    pub(crate) fn settlements(&mut self) -> &mut [Settlement] {
-        &mut self.settlements
+    /// Is there nothing that is not known to be done?
+    pub(crate) fn is_empty(&mut self) -> bool {
+        self.sent.is_empty() && self.batch().is_empty()
+    }
+
+    /// May the next ones be sent while others are not answered for? Only the ends of runs, of which none waits for another: when one
+    /// request fails and the next does not, they come in another order.
+    pub(crate) fn goes_beside(&mut self) -> bool {
+        !self.batch().is_empty() && !self.next.in_order && self.sent.iter().all(|sent| !sent.in_order)
+    }
+
+    /// The next ones, which are sent now.
+    pub(crate) fn start(&mut self) -> &[Settlement] {
+        self.sent.push_back(std::mem::take(&mut self.next));
+        self.sent.back().map(|sent| &*sent.settlements).unwrap_or_default()
+    }
+
+    /// Those that are answered for next.
+    pub(crate) fn started(&mut self) -> &mut [Settlement] {
+        self.sent.front_mut().map(|sent| &mut *sent.settlements).unwrap_or_default()
     }
 
     /// How many of them make room for other messages.
     pub(crate) fn releases(&self) -> usize {
-        self.parties.iter().filter(|(request, _)| request.is_some()).count()
+        self.sent.iter().chain([&self.next]).map(Batch::releases).sum()
     }
 
     /// Does somebody want the queues to be looked at?
     pub(crate) fn is_asked(&self) -> bool {
-        self.look
+        self.next.look
     }
 
     /// Are the queues to be looked at? Also when these put messages into them: Redis does not tell a connection of its own
     /// doing. `free` of them the worker may take on itself instead, where nothing else waits.
     pub(crate) fn look(&mut self, queues: &[String], free: usize) -> bool {
-        let writes = self.settlements.iter_mut().flat_map(|settlement| &mut settlement.writes);
+        let writes = self.next.settlements.iter_mut().flat_map(|settlement| &mut settlement.writes);
         let pushes = writes.filter_map(|write| match write {
             Write::Push(push) if queues.contains(&push.queue) => Some(push),
             _ => None,
         });
         let pushes: Vec<_> = pushes.collect();
         let take = pushes.len() <= free && pushes.iter().all(|push| push.message.is_some());
-        let look = self.look || (!take && !pushes.is_empty());
+        let look = self.next.look || (!take && !pushes.is_empty());
         pushes.into_iter().for_each(|push| push.take = take);
         look
     }
 
     /// How many runs have ended with them.
     pub(crate) fn ends(&self) -> usize {
-        self.ends
+        self.next.ends
     }
 
     /// Waits for the next.
     pub(crate) async fn wait(&mut self) {
         if let Some(waiting) = self.queue.recv().await {
-            self.put(waiting);
+            self.next.put(waiting);
         }
     }
 
-    /// The connection broke.
+    /// The connection broke: all of them are to be sent again, in their order.
     pub(crate) fn broke(&mut self) {
-        self.tried = !self.settlements.is_empty();
+        let mut all = Batch::default();
+        for mut sent in self.sent.drain(..) {
+            sent.tried |= !sent.settlements.is_empty();
+            all.append(sent);
+        }
+        all.append(std::mem::take(&mut self.next));
+        self.next = all;
     }
 
-    fn put(&mut self, waiting: Waiting) {
-        self.look |= waiting.look;
-        self.ends += usize::from(waiting.ends);
-        self.settlements.push(waiting.settlement);
-        self.parties.push((waiting.request, waiting.told));
-    }
-
-    /// Redis has answered.
+    /// Redis has answered for those that are [next](Self::started).
     pub(crate) fn done(&mut self, worker: &Worker, settled: Vec<Settled>) {
-        self.settlements.clear();
-        for (settled, (request, told)) in settled.into_iter().zip(self.parties.drain(..)) {
+        let Some(batch) = self.sent.pop_front() else { return };
+        for (settled, (request, told)) in settled.into_iter().zip(batch.parties) {
             if let Some(request) = &request {
                 match &settled {
                     Settled::Claimed(_) => {}
-                    Settled::Lost if !self.tried => {
+                    Settled::Lost if !batch.tried => {
                         warn!(
                             task_id = request.id(),
                             "the claim was lost: another worker has the task, nothing was stored"
@@ -170,7 +231,6 @@ impl Unsettled {
                 let _ = told.send(settled);
             }
         }
-        (self.tried, self.look, self.ends) = (false, false, 0);
     }
 }
 
@@ -186,7 +246,8 @@ impl Worker {
         if acknowledges || !settlement.writes.is_empty() {
             // What follows from a task is sent when it has run.
             let ends = settlement.writes.iter().any(|write| matches!(write, Write::Push(_)));
-            self.enqueue(settlement, acknowledges.then(|| request.clone()), ends);
+            let request = acknowledges.then(|| request.clone());
+            self.enqueue(Waiting { request, ends, ..Waiting::of(settlement) });
         }
     }
 
@@ -202,7 +263,7 @@ impl Worker {
     /// Acknowledges what [`Self::settle_and_hear`] left open, with what follows.
     pub(crate) fn close(&self, request: &Arc<Request>, writes: Vec<Write>) {
         let settlement = Settlement { tag: Some(request.delivery.tag.clone()), writes };
-        self.enqueue(settlement, Some(request.clone()), false);
+        self.enqueue(Waiting { request: Some(request.clone()), ..Waiting::of(settlement) });
     }
 
     fn settlement(&self, request: &Request, mut writes: Vec<Write>) -> (Settlement, bool) {
@@ -226,7 +287,7 @@ impl Worker {
 
     /// Writes, in its turn.
     pub(crate) fn note(&self, writes: Vec<Write>) {
-        self.enqueue(Settlement::writes(self.guarded(writes)), None, false);
+        self.enqueue(Waiting { in_order: true, ..Waiting::of(Settlement::writes(self.guarded(writes))) });
     }
 
     /// Writes, for as long as it takes Redis to come back.
@@ -256,7 +317,7 @@ impl Worker {
 
     async fn hear(&self, settlement: Settlement, request: Option<Arc<Request>>) -> Settled {
         let (told, heard) = oneshot::channel();
-        let _ = self.settling.queue.send(Waiting { settlement, request, told: Some(told), look: false, ends: false });
+        self.enqueue(Waiting { request, told: Some(told), in_order: true, ..Waiting::of(settlement) });
         // Nobody answers when the worker is gone.
         heard.await.unwrap_or(Settled::Lost)
     }
@@ -264,16 +325,14 @@ impl Worker {
     /// Looks at the queues, and receives what is there if it has room for more.
     pub(crate) async fn look(&self) {
         let (told, heard) = oneshot::channel();
-        let settlement = Settlement::default();
-        let _ =
-            self.settling.queue.send(Waiting { settlement, request: None, told: Some(told), look: true, ends: false });
+        self.enqueue(Waiting { told: Some(told), look: true, in_order: true, ..Waiting::of(Settlement::default()) });
         // Without Redis there is nothing to be seen.
         let _ = tokio::time::timeout(LOOK, heard).await;
     }
 
-    fn enqueue(&self, settlement: Settlement, request: Option<Arc<Request>>, ends: bool) {
+    fn enqueue(&self, waiting: Waiting) {
         // The other end lives as long as the worker.
-        let _ = self.settling.queue.send(Waiting { settlement, request, told: None, look: false, ends });
+        let _ = self.settling.queue.send(waiting);
     }
 
     /// Redis knows that the message of a request is settled.
@@ -307,12 +366,12 @@ mod tests {
             Write::Push(Box::new(Push { queue: (*queue).to_owned(), message, ..Push::default() }))
         };
         let (_, mut unsettled) = Settling::new();
-        unsettled.settlements.push(Settlement::writes(queues.iter().map(push).collect()));
+        unsettled.next.settlements.push(Settlement::writes(queues.iter().map(push).collect()));
         unsettled
     }
 
     fn taken(unsettled: &Unsettled) -> Vec<bool> {
-        let writes = unsettled.settlements.iter().flat_map(|settlement| &settlement.writes);
+        let writes = unsettled.next.settlements.iter().flat_map(|settlement| &settlement.writes);
         writes
             .filter_map(|write| match write {
                 Write::Push(push) => Some(push.take),

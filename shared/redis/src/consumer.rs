@@ -13,11 +13,10 @@ use crate::backend::Backend;
 use crate::blocking::{Blocking, Source};
 use crate::broker::Broker;
 use crate::error::RedisError;
-use crate::handover;
 use crate::keys::PRIORITY_STEPS;
 use crate::long::{self, Long, Wanted};
 use crate::scripts;
-use crate::settle::{self, Settled, Settlement};
+use crate::settle::{Settled, Settlement};
 
 /// A message that was moved into `unacked`.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -121,109 +120,12 @@ impl Consumer {
         queues: &[String],
         room: usize,
     ) -> Result<Exchange, RedisError> {
-        if settlements.is_empty() || self.shared {
-            return self.round_trip(settlements, queues, room).await;
-        }
-        let (mut at_broker, claims) = self.backend.settle_results(settlements).await?;
-        let mut exchange = self.round_trip(&mut at_broker, queues, room).await?;
-        exchange.settled = settle::merge(exchange.settled, claims);
-        Ok(exchange)
-    }
-
-    async fn round_trip(
-        &mut self,
-        settlements: &mut [Settlement],
-        queues: &[String],
-        room: usize,
-    ) -> Result<Exchange, RedisError> {
-        let again = std::mem::take(&mut self.again);
-        let again = self.move_on(&again).await?;
-        let room = room.saturating_sub(again.len());
-        let fetches = room > 0 && !queues.is_empty();
-        // A look is worth less than a fetch, but does not keep those waiting who want to know what is settled.
-        let looks = std::mem::take(&mut self.looks) && !fetches && !queues.is_empty();
-        let mut pipe = pipe();
-        if fetches || looks {
-            // What was told before the queues are looked at is old.
-            self.signs()?;
-        }
-        let (first, scripts): (Vec<Cmd>, Vec<&Script>) = self.first(settlements).into_iter().unzip();
-        let recording = first.len();
-        first.into_iter().for_each(|command| {
-            pipe.add_command(command);
-        });
-        if !settlements.is_empty() {
-            settle::add(&mut pipe, self.broker.keys(), &self.owner, settlements);
-        }
-        let settling = pipe.cmd_iter().count() - recording;
-        if fetches {
-            self.turn = (self.turn + 1) % queues.len();
-        }
-        let long = fetches && self.long.is_on();
-        let wanted = if long { self.long.wanted(queues, room) } else { vec![] };
-        if long {
-            self.add_long(&mut pipe, queues, &wanted);
-        } else if fetches {
-            let fetch = self.fetch(queues, room);
-            pipe.add_command(fetch).add_command(caching()).add_command(self.exist(queues));
-        }
-        if looks {
-            pipe.add_command(caching()).add_command(self.exist(queues));
-        }
-        let mut recorded = self.send(&pipe).await?;
-        let mut settled = recorded.split_off(recording);
-        let mut fetched = settled.split_off(settling);
-        for (answer, script) in recorded.into_iter().zip(scripts) {
-            if let Err(error) = answer.extract_error() {
-                // A message is recorded with the next heartbeat, too.
-                self.load(&error, script).await?;
-            }
-        }
-        let mut exchange = Exchange { taken: true, looked: fetches || looks, ..Exchange::default() };
-        // First, since it may fail: what the settlements hand over leaves them.
-        if long {
-            self.fetch_long(queues, room, wanted, fetched, &mut exchange).await?;
-        } else if looks {
-            exchange.drained = is_nothing(fetched.pop())?;
-        } else if fetches {
-            exchange.drained = is_nothing(fetched.pop())?;
-            let answer = fetched.into_iter().next().unwrap_or(Value::Nil);
-            match answer.extract_error() {
-                // Somebody flushed the scripts: the next round trip fetches.
-                Err(error) if scripts::is_unknown(&error) => {
-                    scripts::load(&mut self.connection, &scripts::FETCH).await?
-                }
-                answer => {
-                    self.read(answer?, queues, &mut exchange)?;
-                    self.long.came(&exchange.deliveries);
-                }
-            }
-        }
-        let settled = match extract(settled) {
-            Err(error) if scripts::is_unknown(&error) => {
-                scripts::load(&mut self.connection, &scripts::SETTLE).await?;
-                let mut pipe = redis::pipe();
-                settle::add(&mut pipe, self.broker.keys(), &self.owner, settlements);
-                extract(self.send(&pipe).await?)?
-            }
-            settled => settled?,
-        };
-        if !settlements.is_empty() {
-            let answer = settle::answer(settled);
-            exchange.settled = settle::outcome(settlements, &answer)?;
-            if let Value::Array(answer) = &answer {
-                let taken = answer.get(settlements.len()..).unwrap_or_default();
-                let (mut deliveries, all) = handover::taken(settlements, taken);
-                deliveries.append(&mut exchange.deliveries);
-                (exchange.deliveries, exchange.taken) = (deliveries, all);
-            }
-        }
-        exchange.deliveries.splice(..0, again);
-        Ok(exchange)
+        let started = self.start(settlements, queues, room).await?;
+        self.finish(started, settlements).await
     }
 
     /// Adds what moves long messages, and then asks how long the lists are.
-    fn add_long(&self, pipe: &mut redis::Pipeline, queues: &[String], wanted: &[Wanted]) {
+    pub(crate) fn add_long(&self, pipe: &mut redis::Pipeline, queues: &[String], wanted: &[Wanted]) {
         long::add(pipe, self.broker.keys(), &self.owner, wanted);
         self.lists(queues).for_each(|(_, list)| {
             pipe.llen(list);
@@ -242,7 +144,7 @@ impl Consumer {
 
     /// Fetches without the script: reads what came of what was [added](Self::add_long), or asks once more when it was not known
     /// before what there is.
-    async fn fetch_long(
+    pub(crate) async fn fetch_long(
         &mut self,
         queues: &[String],
         room: usize,
@@ -325,7 +227,7 @@ impl Consumer {
         self.connection.send_packed_commands(pipe, 0, length).await
     }
 
-    fn fetch(&mut self, queues: &[String], room: usize) -> Cmd {
+    pub(crate) fn fetch(&mut self, queues: &[String], room: usize) -> Cmd {
         self.fetched += 1;
         let keys = self.broker.keys();
         let mut call = cmd("EVALSHA");
@@ -341,14 +243,21 @@ impl Consumer {
         call
     }
 
-    fn read(&mut self, answer: Value, queues: &[String], exchange: &mut Exchange) -> Result<(), RedisError> {
+    /// Reads what `fetch.lua` gave, called when it was this turn of these queues.
+    pub(crate) fn read(
+        &mut self,
+        answer: Value,
+        queues: &[String],
+        turn: usize,
+        exchange: &mut Exchange,
+    ) -> Result<(), RedisError> {
         let Value::Array(flat) = answer else {
             return Err(unexpected(format_args!("fetching was answered by {answer:?}")));
         };
         let (mut flat, mut from) = (flat.into_iter(), None);
         while let (Some(tag), Some(list), Some(text)) = (flat.next(), flat.next(), flat.next()) {
             let list = usize::from_redis_value(list).map_err(unexpected)?;
-            let place = (list - 1 + self.turn) % queues.len();
+            let place = (list - 1 + turn) % queues.len();
             let queue = queues.get(place).cloned().unwrap_or_default();
             let step = PRIORITY_STEPS.get((list - 1) / queues.len()).copied().unwrap_or_default();
             from = Some((queue.clone(), step));
@@ -385,16 +294,16 @@ pub(crate) fn caching() -> Cmd {
 }
 
 /// Was the answer to [`Consumer::exist`] that there is nothing?
-fn is_nothing(answer: Option<Value>) -> Result<bool, RedisError> {
+pub(crate) fn is_nothing(answer: Option<Value>) -> Result<bool, RedisError> {
     let found = answer.unwrap_or(Value::Nil).extract_error()?;
     Ok(u64::from_redis_value(found).map_err(unexpected)? == 0)
 }
 
 /// The first error counts, and leaves what came with it undone or to be done again.
-fn extract(answers: Vec<Value>) -> Result<Vec<Value>, redis::RedisError> {
+pub(crate) fn extract(answers: Vec<Value>) -> Result<Vec<Value>, redis::RedisError> {
     answers.into_iter().map(Value::extract_error).collect()
 }
 
-fn unexpected(error: impl std::fmt::Display) -> RedisError {
+pub(crate) fn unexpected(error: impl std::fmt::Display) -> RedisError {
     RedisError::Data(error.to_string())
 }

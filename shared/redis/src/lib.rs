@@ -9,6 +9,7 @@
 //! | [`broker`] | publish, acknowledge, give back, bindings | Channel, QoS |
 //! | [`publish_once`] | publish what an outbox holds, once | |
 //! | [`consumer`] | fetch without a window in which a message is nowhere | Channel._brpop_start/_read |
+//! | [`round_trip`] | one round trip of a consumer, in two steps | |
 //! | [`idle`] | what a consumer does while its queues are empty | Channel._brpop_start |
 //! | [`settle`] | result, follow-ups, chord count and acknowledgement in one | celery.app.trace, celery.worker.request |
 //! | `blocking` | while a worker is idle, Redis gives it the next message by itself | |
@@ -47,6 +48,7 @@ mod long;
 pub mod publish_once;
 pub mod queues;
 pub mod roll;
+pub mod round_trip;
 mod scripts;
 mod sentinel;
 pub mod settle;
