@@ -176,11 +176,11 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
         seen = Instant::now();
         let started = consumer.start(unsettled.start(), &queues, room).await?;
         let before = under_way.replace(UnderWay { started, asked: seen, room });
+        // The request leaves when the connection has had its turn.
+        tokio::task::yield_now().await;
         if let Some(before) = before {
+            *pause = Duration::from_millis(50);
             drained = before.finish(worker, &mut consumer, unsettled, &mut ahead, drained).await?;
-        } else if !ahead.is_empty() {
-            // The request leaves when the connection has had its turn.
-            tokio::task::yield_now().await;
         }
         // What is at hand runs while Redis works.
         ahead.receive(worker, !drained)?;
