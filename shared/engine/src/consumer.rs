@@ -132,7 +132,7 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
             ahead.room(room, under_way.as_ref().map_or(0, |first| first.room))
         };
         if nothing && room == 0 && !ahead.is_empty() {
-            ahead.receive(worker, false)?;
+            ahead.receive(worker, !drained)?;
             if !ahead.is_on() {
                 hand_back(worker, ahead.surplus()).await?;
             }
