@@ -398,4 +398,40 @@ mod tests {
         let mut unsettled = unsettled(&["own"]);
         assert!(!unsettled.look(&own, 1) && unsettled.look(&own, 0) && taken(&unsettled) == [false]);
     }
+
+    fn put(unsettled: &mut Unsettled, tag: &str, in_order: bool) {
+        unsettled.next.put(Waiting { in_order, ..Waiting::of(Settlement::acknowledge(tag)) });
+    }
+
+    #[test]
+    fn only_ends_of_runs_go_beside_others_that_are_not_answered_for() {
+        let mut unsettled = unsettled(&[]);
+        assert!(unsettled.goes_beside());
+        put(&mut unsettled, "a", true);
+        assert!(!unsettled.goes_beside());
+        unsettled.start();
+        assert!(!unsettled.goes_beside(), "there is nothing");
+        put(&mut unsettled, "b", false);
+        assert!(!unsettled.goes_beside(), "the one before is to come first");
+    }
+
+    #[test]
+    fn what_a_broken_connection_left_open_is_sent_again_in_its_order() {
+        let (_sender, mut unsettled) = Settling::new();
+        for (tag, sent) in [("a", true), ("b", true), ("c", false)] {
+            put(&mut unsettled, tag, false);
+            if sent {
+                unsettled.start();
+            }
+        }
+        unsettled.broke();
+        let tags: Vec<_> = unsettled.batch().iter().filter_map(|settlement| settlement.tag.as_deref()).collect();
+        assert_eq!(tags, ["a", "b", "c"]);
+        assert!(unsettled.next.tried && unsettled.sent.is_empty());
+        // Nothing was sent: nothing is known to others.
+        let (_sender, mut unsettled) = Settling::new();
+        put(&mut unsettled, "a", false);
+        unsettled.broke();
+        assert!(!unsettled.next.tried);
+    }
 }

@@ -9,5 +9,6 @@ mod handover;
 mod idle;
 mod long;
 mod publish_once;
+mod round_trip;
 mod settle;
 mod waiting;
