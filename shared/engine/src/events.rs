@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use petiole_protocol::event::{EXCHANGE, Event, Sender};
-use petiole_protocol::time;
+use petiole_protocol::{Envelope, time};
 use petiole_redis::Broker;
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -19,6 +19,10 @@ use crate::worker::until_done;
 const BUFFER: usize = 10_000;
 /// So many events travel together.
 const BATCH: usize = 100;
+/// So many go in one round trip.
+const AT_ONCE: usize = 10 * BATCH;
+/// So long tasks wait for events at a time, when these come faster than they go.
+const CATCH_UP: Duration = Duration::from_millis(100);
 /// So long task events wait for others; Celery lets them wait a second.
 const GATHER: Duration = Duration::from_millis(10);
 
@@ -65,6 +69,13 @@ impl Events {
         self.tasks.swap(on, Ordering::Relaxed) != on
     }
 
+    /// Waits a little when so many events wait for Redis that some might be dropped.
+    pub(crate) async fn keep_up(&self) {
+        if self.queue.capacity() < BUFFER / 2 {
+            self.flush(CATCH_UP).await;
+        }
+    }
+
     /// Waits until all events so far were sent.
     pub(crate) async fn flush(&self, at_most: Duration) {
         let (done, sent) = tokio::sync::oneshot::channel();
@@ -76,7 +87,7 @@ impl Events {
 
 async fn send(broker: Broker, sender: Arc<Sender>, mut items: mpsc::Receiver<Item>) {
     let mut batch = Vec::with_capacity(BATCH);
-    while items.recv_many(&mut batch, BATCH).await > 0 {
+    while items.recv_many(&mut batch, AT_ONCE).await > 0 {
         if batch.len() < BATCH && batch.iter().all(Item::may_wait) {
             tokio::time::sleep(GATHER).await;
             while batch.len() < BATCH {
@@ -84,21 +95,27 @@ async fn send(broker: Broker, sender: Arc<Sender>, mut items: mpsc::Receiver<Ite
                 batch.push(item);
             }
         }
-        let mut tasks = Vec::new();
+        let (mut envelopes, mut tasks, mut told) = (vec![], vec![], vec![]);
+        let envelope = |events: &[Event]| sender.envelope(events, Uuid::new_v4().to_string());
         for item in batch.drain(..) {
+            let waits = item.may_wait();
+            if (!waits && !tasks.is_empty()) || tasks.len() == BATCH {
+                envelopes.push(envelope(&std::mem::take(&mut tasks)));
+            }
             match item {
-                Item::Event(event) if event.kind.starts_with("task-") => tasks.push(event),
-                Item::Event(event) => {
-                    publish(&broker, &sender, std::mem::take(&mut tasks)).await;
-                    publish(&broker, &sender, vec![event]).await;
-                }
-                Item::Flush(done) => {
-                    publish(&broker, &sender, std::mem::take(&mut tasks)).await;
-                    let _ = done.send(());
-                }
+                Item::Event(event) if waits => tasks.push(event),
+                Item::Event(event) => envelopes.push(envelope(&[event])),
+                Item::Flush(done) => told.push(done),
             }
         }
-        publish(&broker, &sender, tasks).await;
+        if !tasks.is_empty() {
+            envelopes.push(envelope(&tasks));
+        }
+        publish(&broker, &envelopes).await;
+        for done in told {
+            // Who has gone does not need to know.
+            let _ = done.send(());
+        }
     }
 }
 
@@ -108,12 +125,11 @@ impl Item {
     }
 }
 
-async fn publish(broker: &Broker, sender: &Sender, events: Vec<Event>) {
-    if events.is_empty() {
+async fn publish(broker: &Broker, envelopes: &[(String, Envelope)]) {
+    if envelopes.is_empty() {
         return;
     }
-    let (key, envelope) = sender.envelope(&events, Uuid::new_v4().to_string());
-    if let Err(error) = until_done("send events", || broker.broadcast(EXCHANGE, &key, &envelope)).await {
+    if let Err(error) = until_done("send events", || broker.broadcast_all(EXCHANGE, envelopes)).await {
         tracing::warn!(%error, "events cannot be sent");
     }
 }

@@ -8,13 +8,16 @@
 //! | [`rusty`] | the door for `#[celery::task]` functions | |
 //! | [`config`], [`cli`] | settings by Celery's names, flags of `celery worker` | celery.app.defaults, celery.bin.worker |
 //! | `worker` | what all parts of a running worker share | celery.worker.worker |
-//! | `consumer` | connection, fetching, receiving | celery.worker.consumer |
+//! | `consumer`, `lookahead` | connection, fetching | celery.worker.consumer |
+//! | `strategy` | what becomes of a message that was fetched | celery.worker.strategy |
+//! | `settling` | outcomes and acknowledgements on their way to Redis | celery.worker.request |
 //! | `qos` | prefetch | kombu.transport.virtual: QoS |
 //! | `request` | one delivery, from received to settled | celery.worker.request |
 //! | `pool` | who runs when | celery.concurrency |
 //! | `rate_limit` | so many starts in a time | celery.worker.consumer: task_buckets |
 //! | `autoscale` | more slots, fewer slots | celery.worker.autoscale |
 //! | `timer` | eta | kombu.asynchronous.timer |
+//! | `pace` | which tasks run where they are received | |
 //! | `trace` | run it, classify how it ended | celery.app.trace |
 //! | `outcome` | what follows from how it ended | celery.backends.base, celery.worker.request |
 //! | `retry` | the message of a retry | celery.app.task: Task.retry |
@@ -64,6 +67,7 @@ mod settling;
 mod shutdown;
 mod state;
 mod statedb;
+mod strategy;
 pub mod task;
 mod timer;
 mod trace;

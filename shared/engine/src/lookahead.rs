@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use petiole_redis::RedisError;
 use petiole_redis::consumer::Delivery;
 
-use crate::consumer::receive;
 use crate::heartbeat::CLAIM;
 use crate::pace::{TURN, Turn};
+use crate::strategy::receive;
 use crate::worker::Worker;
 
 /// What was fetched longer ago may have been taken by others, who took this worker for dead.

@@ -133,7 +133,7 @@ pub(crate) async fn revoke(worker: &Arc<Worker>, ids: &[String]) {
             Ok(None) => {}
             Ok(Some(delivery)) => {
                 worker.qos.hold();
-                crate::consumer::receive(worker, delivery, None);
+                crate::strategy::receive(worker, delivery, None);
             }
             // Revoked it stays: it is not run when its time comes.
             Err(error) => warn!(%error, task_id = id, "it cannot be seen whether the revoked task waits on Redis"),

@@ -158,6 +158,7 @@ impl Consumer {
             answers.pop();
             let lengths = extract(answers.split_off(answers.len().saturating_sub(lists.len())))?;
             let lengths = Vec::<u64>::from_redis_value(Value::Array(lengths)).map_err(unexpected)?;
+            self.long.answered(&wanted);
             self.long.saw(lists.iter().cloned().zip(lengths));
             if !wanted.is_empty() {
                 break;

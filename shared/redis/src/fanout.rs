@@ -27,6 +27,18 @@ impl Broker {
     pub async fn broadcast(&self, exchange: &str, routing_key: &str, envelope: &Envelope) -> Result<usize, RedisError> {
         Ok(self.connection().publish(self.keys().channel(exchange, routing_key), envelope.to_text()).await?)
     }
+
+    /// Publishes several in one round trip, each with its routing key.
+    ///
+    /// # Errors
+    /// Redis is away: the first ones may have been heard.
+    pub async fn broadcast_all(&self, exchange: &str, messages: &[(String, Envelope)]) -> Result<(), RedisError> {
+        let mut pipe = redis::pipe();
+        for (routing_key, envelope) in messages {
+            pipe.publish(self.keys().channel(exchange, routing_key), envelope.to_text()).ignore();
+        }
+        Ok(pipe.query_async(&mut self.connection()).await?)
+    }
 }
 
 /// The events that workers send of themselves (celery.events, celery.worker.consumer.gossip), as routing keys.

@@ -34,6 +34,8 @@ pub(crate) struct Long {
     seen: Vec<(String, String, u64)>,
     /// When they were seen.
     at: Instant,
+    /// The list of each message that was asked for and did not come yet.
+    coming: Vec<String>,
 }
 
 /// A message that is to be fetched.
@@ -82,7 +84,7 @@ impl Keys {
 impl Long {
     pub(crate) fn new() -> Self {
         let token = uuid::Uuid::new_v4().simple().to_string();
-        Self { token, fetched: 0, mean: 0, seen: vec![], at: Instant::now() }
+        Self { token, fetched: 0, mean: 0, seen: vec![], at: Instant::now(), coming: vec![] }
     }
 
     /// Were the last ones long?
@@ -96,26 +98,48 @@ impl Long {
         self.mean = bytes.checked_div(deliveries.len()).unwrap_or(0);
     }
 
-    /// The lists are so long now.
+    /// Redis has answered to these.
+    pub(crate) fn answered(&mut self, wanted: &[Wanted]) {
+        for wanted in wanted {
+            if let Some(place) = self.coming.iter().position(|list| *list == wanted.list) {
+                self.coming.swap_remove(place);
+            }
+        }
+    }
+
+    /// The lists were so long when it did.
     pub(crate) fn saw(&mut self, lists: impl Iterator<Item = ((String, String), u64)>) {
-        self.seen = lists.map(|((queue, list), length)| (queue, list, length)).collect();
+        let left = |list: &str, length: u64| {
+            length.saturating_sub(self.coming.iter().filter(|coming| *coming == list).count() as u64)
+        };
+        let seen = lists.map(|((queue, list), length)| {
+            let left = left(&list, length);
+            (queue, list, left)
+        });
+        self.seen = seen.collect();
         self.at = Instant::now();
     }
 
-    /// What is to be fetched for these queues: at most `room`. Nothing, too, when the lists were not seen a moment ago: what is
-    /// more urgent may have come since.
+    /// What is to be fetched for these queues: at most `room`, and no more than was seen there and not fetched since. Nothing, too,
+    /// when that was not a moment ago: what is more urgent may have come since.
     pub(crate) fn wanted(&mut self, queues: &[String], room: usize) -> Vec<Wanted> {
         let room = room.min((AT_ONCE / self.mean.max(1)).max(1));
-        let lists = std::mem::take(&mut self.seen).into_iter();
-        let lists = lists.filter(|(queue, _, _)| self.at.elapsed() < MOMENT && queues.contains(queue));
-        let places = lists.flat_map(|(queue, list, length)| {
-            std::iter::repeat_n((queue, list), usize::try_from(length).unwrap_or(usize::MAX))
-        });
-        let wanted = places.take(room).map(|(queue, list)| {
-            self.fetched += 1;
-            Wanted { tag: tag(&self.token, self.fetched, &queue), queue, list }
-        });
-        wanted.collect()
+        let (mut wanted, is_old) = (vec![], self.at.elapsed() >= MOMENT);
+        for (queue, list, length) in &mut self.seen {
+            while !is_old && *length > 0 && wanted.len() < room && queues.contains(queue) {
+                *length -= 1;
+                self.fetched += 1;
+                self.coming.push(list.clone());
+                let tag = tag(&self.token, self.fetched, queue);
+                wanted.push(Wanted { tag, queue: queue.clone(), list: list.clone() });
+            }
+        }
+        wanted
+    }
+
+    /// Is something known to be there that was not fetched?
+    pub(crate) fn knows_more(&self) -> bool {
+        self.at.elapsed() < MOMENT && self.seen.iter().any(|(_, _, length)| *length > 0)
     }
 }
 
@@ -201,8 +225,16 @@ mod tests {
         let wanted = long.wanted(&queues, 4);
         let places: Vec<&str> = wanted.iter().map(|wanted| wanted.list.as_str()).collect();
         assert_eq!(places, ["a", "a", "b9", "b9"]);
+        // They come while the next ones are asked for.
+        assert!(long.knows_more());
+        assert_eq!(long.wanted(&queues, 4).len(), 3);
+        assert!(!long.knows_more() && long.wanted(&queues, 4).is_empty());
+        long.answered(&wanted);
+        long.saw(lists());
+        let places: Vec<String> = long.wanted(&queues, 9).into_iter().map(|wanted| wanted.list).collect();
+        assert_eq!(places, ["a", "a", "b9", "b9"], "three of b9 are on their way");
+        long.coming.clear();
         long.came(&[delivery(AT_ONCE)]);
-        assert_eq!(long.wanted(&queues, 4), [], "they are shorter now");
         long.saw(lists());
         assert_eq!(long.wanted(&queues, 4).len(), 1);
         long.saw(lists());

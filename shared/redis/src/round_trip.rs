@@ -47,9 +47,13 @@ enum Fetching {
 }
 
 impl Consumer {
-    /// May a request be started while the answer to this one is still to come? Long messages need more than one round trip each.
+    /// May a request be started while the answer to this one is still to come? Not when it had to ask more than once.
     pub fn goes_beside(&self, before: &Started) -> bool {
-        self.shared && !self.long.is_on() && self.again.is_empty() && !matches!(before.fetching, Fetching::Long(_))
+        let fetches = match &before.fetching {
+            Fetching::Long(wanted) => !wanted.is_empty() && self.long.is_on() && self.long.knows_more(),
+            _ => !self.long.is_on(),
+        };
+        self.shared && self.again.is_empty() && fetches
     }
 
     /// Sends what [`Self::exchange`] does, and leaves the answer to [`Self::finish`]. It is on its way when this returns.

@@ -4,6 +4,7 @@
 mod control;
 mod delivery;
 mod eta;
+mod events;
 mod metrics;
 mod outcomes;
 mod stand;
