@@ -133,3 +133,37 @@ async fn publish(broker: &Broker, envelopes: &[(String, Envelope)]) {
         tracing::warn!(%error, "events cannot be sent");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use std::pin::pin;
+
+    use futures::poll;
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_makes_events_faster_than_they_go_waits_and_not_for_ever() {
+        let (queue, mut items) = mpsc::channel(BUFFER);
+        let sender = Arc::new(Sender { hostname: "w@host".into(), pid: 1 });
+        let tasks = Arc::new(AtomicBool::new(true));
+        let events = Events { queue, tasks, sender, clock: Arc::default() };
+        (0..BUFFER / 2).for_each(|_| events.emit("task-received", json!({})));
+        assert!(poll!(pin!(events.keep_up())).is_ready());
+        events.emit("task-received", json!({}));
+        let mut keeps_up = pin!(events.keep_up());
+        assert!(poll!(keeps_up.as_mut()).is_pending());
+        while let Some(item) = items.recv().await {
+            if let Item::Flush(done) = item {
+                done.send(()).unwrap();
+                break;
+            }
+        }
+        assert!(poll!(keeps_up).is_ready());
+        // Nobody sends them.
+        (1..BUFFER).for_each(|_| events.emit("task-received", json!({})));
+        events.keep_up().await;
+    }
+}

@@ -13,7 +13,7 @@ use crate::stand::Stand;
 const TASKS: usize = 8_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_is_not_faster_than_its_events() {
+async fn every_event_of_many_quick_tasks_is_sent_and_they_travel_together() {
     let stand = Stand::new(&[("WORKER_SEND_TASK_EVENTS", "1")]).await;
     let url = std::env::var("TEST_REDIS_URL").unwrap();
     let mut monitor = Connector::new(&url).unwrap().subscriber().await.unwrap();
