@@ -247,7 +247,7 @@ elif [ "$all" = yes ]; then
 else
   step "worker for chaos" in_checkout cargo build --workspace --bin conformance-worker --locked
   step "Celery's own suite, a minute of it (--all: all of it)" celery_suite --part short
-  step "chaos, a minute of it (--all: all of it)" chaos --tasks 600 --kills 4 kill kill_long kill_idle deploy cut clocks
+  step "chaos, a minute of it (--all: all of it)" chaos --jobs 3 --tasks 600 --kills 4 kill kill_long kill_idle deploy cut clocks
 fi
 if [ "$fast" = yes ]; then
   skip "end-to-end tests" "--fast"
