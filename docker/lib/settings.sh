@@ -214,6 +214,8 @@ local_urls() {
   export RESULT_BACKEND=${RESULT_BACKEND:-${CELERY_RESULT_BACKEND:-$BROKER_URL}}
   export API_HOST=${API_HOST:-127.0.0.1}
   export MODEL_DIR=${MODEL_DIR:-$CACHE/models}
+  # The in-process model: as many passes at a time as cores, one thread each.
+  export RAYON_NUM_THREADS=${RAYON_NUM_THREADS:-1} CANDLE_NUM_THREADS=${CANDLE_NUM_THREADS:-1}
   export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
 }
 

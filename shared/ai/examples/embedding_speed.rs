@@ -1,6 +1,6 @@
 //! How fast the in-process model is on this machine, and how much memory it takes.
 //!
-//! `cargo run -p petiole-ai --example embedding_speed`
+//! `cargo run --release -p petiole-ai --example embedding_speed [FILE]`; of a file each line is a text, and all are embedded together.
 
 use std::time::Instant;
 
@@ -17,6 +17,15 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let begun = Instant::now();
     embedder.embed(&["warm up".to_owned()]).await?;
     println!("load and first text: {} ms", begun.elapsed().as_millis());
+
+    if let Some(file) = std::env::args().nth(1) {
+        let texts: Vec<String> = std::fs::read_to_string(file)?.lines().map(str::to_owned).collect();
+        let begun = Instant::now();
+        embedder.embed(&texts).await?;
+        let took = begun.elapsed().as_secs_f64();
+        println!("{} texts: {took:.2} s, {:.0} a second", texts.len(), texts.len() as f64 / took);
+        return Ok(());
+    }
 
     let short = "Where do I leave my bicycle overnight?".to_owned();
     let long = "The cellar has sixty stands and a compressor for flat tyres. ".repeat(16);

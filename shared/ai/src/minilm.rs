@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::bert::{BertModel, Config};
+use futures::{StreamExt, stream};
 use petiole_settings::AiSettings;
 use petiole_settings::ai::LOCAL_EMBEDDING_MODEL;
 use tokenizers::{Tokenizer, TruncationParams};
@@ -22,8 +23,8 @@ pub const WINDOW: usize = 256;
 pub const DIMENSIONS: usize = 384;
 
 /// Tokens in one pass, padding included: attention needs memory by the square of a text's length, and on a CPU larger
-/// passes are no faster.
-const TOKENS_PER_PASS: usize = 8 * WINDOW;
+/// passes are no faster. A question waits for about one pass while a document is embedded.
+const TOKENS_PER_PASS: usize = 4 * WINDOW;
 
 /// The model. Loading it takes a fraction of a second and about 100 MB, both at the first use; clones share it.
 #[derive(Clone)]
@@ -33,6 +34,8 @@ pub struct MiniLm {
     loaded: Arc<OnceCell<Arc<Loaded>>>,
     /// Passes that run at once, in turn of arrival: a short question is not kept waiting by a long document.
     passes: Arc<Semaphore>,
+    /// How many these are.
+    cores: usize,
 }
 
 struct Loaded {
@@ -64,7 +67,19 @@ impl MiniLm {
             batch_size: settings.embedding_batch_size.max(1),
             loaded: Arc::new(OnceCell::new()),
             passes: Arc::new(Semaphore::new(cores)),
+            cores,
         })
+    }
+
+    /// The vectors of one pass, with the places of their texts.
+    async fn forward(&self, loaded: Arc<Loaded>, pass: Vec<Tokens>) -> Result<Vec<(usize, Vec<f32>)>, EmbedError> {
+        let turn = self.passes.clone().acquire_owned().await.map_err(|error| failed(error.to_string()))?;
+        run_blocking(move || {
+            let _turn = turn;
+            let vectors = loaded.forward(&pass).map_err(|error| failed(error.to_string()))?;
+            Ok(pass.iter().map(|tokens| tokens.place).zip(vectors).collect())
+        })
+        .await
     }
 
     async fn loaded(&self) -> Result<Arc<Loaded>, EmbedError> {
@@ -97,17 +112,13 @@ impl Embedder for MiniLm {
         };
         // Texts of one length side by side: little is lost to padding.
         tokens.sort_by_key(|tokens| tokens.ids.len());
+        let passes = std::iter::from_fn(|| (!tokens.is_empty()).then(|| next_pass(&mut tokens, self.batch_size)));
+        let passes: Vec<_> = passes.collect();
+        // Several threads for one pass gain less than several passes with one thread each (RAYON_NUM_THREADS=1).
+        let mut done = stream::iter(passes).map(|pass| self.forward(loaded.clone(), pass)).buffer_unordered(self.cores);
         let mut vectors = vec![Vec::new(); texts.len()];
-        while !tokens.is_empty() {
-            let pass = next_pass(&mut tokens, self.batch_size);
-            let places: Vec<usize> = pass.iter().map(|tokens| tokens.place).collect();
-            let turn = self.passes.clone().acquire_owned().await.map_err(|error| failed(error.to_string()))?;
-            let loaded = loaded.clone();
-            let done = run_blocking(move || {
-                let _turn = turn;
-                loaded.forward(&pass).map_err(|error| failed(error.to_string()))
-            });
-            for (place, vector) in places.into_iter().zip(done.await?) {
+        while let Some(pass) = done.next().await {
+            for (place, vector) in pass? {
                 vectors[place] = vector;
             }
         }
