@@ -67,19 +67,20 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
     // What this worker sends itself as JSON it may also take on itself.
     let accepts_json = serializer::accepts(&worker.config.accept_content, serializer::JSON);
     loop {
-        let over = worker.shutdown.begun();
         // One more request goes beside the one under way, when nothing depends on what that brings.
-        let alone = over || drained || !ahead.is_on() || !unsettled.goes_beside();
+        let alone = worker.shutdown.begun() || drained || !ahead.is_on() || !unsettled.goes_beside();
         if let Some(first) = under_way.take_if(|first| alone || !consumer.goes_beside(&first.started)) {
             *pause = Duration::from_millis(50);
             drained = first.finish(worker, &mut consumer, unsettled, &mut ahead, drained).await?;
-            if !ahead.is_on() {
+            // What comes when the shutdown has begun goes back.
+            if !ahead.is_on() && !worker.shutdown.begun() {
                 ahead.receive(worker, !drained)?;
             }
             if !ahead.is_on() {
                 hand_back(worker, ahead.surplus()).await?;
             }
         }
+        let over = worker.shutdown.begun();
         // Looked at in every round: a busy worker never comes to wait for it.
         if std::mem::take(&mut other_queues) || worker.queues_changed().now_or_never().is_some() {
             queues = worker.queues();
