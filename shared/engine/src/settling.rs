@@ -35,12 +35,25 @@ pub(crate) struct Waiting {
     ends: bool,
     /// Others of the same task may come before it or after it.
     in_order: bool,
+    /// It tells that this run has begun: by the request's sequence.
+    begins: Option<u64>,
+    /// It tells how it ended.
+    concludes: Option<u64>,
 }
 
 impl Waiting {
     /// Of the end of a run.
     fn of(settlement: Settlement) -> Self {
-        Self { settlement, request: None, told: None, look: false, ends: false, in_order: false }
+        Self {
+            settlement,
+            request: None,
+            told: None,
+            look: false,
+            ends: false,
+            in_order: false,
+            begins: None,
+            concludes: None,
+        }
     }
 }
 
@@ -58,6 +71,8 @@ struct Batch {
     ends: usize,
     /// One of them must not come before what was sent before.
     in_order: bool,
+    /// Runs that have begun and not ended with them.
+    begun: Vec<u64>,
 }
 
 /// The connection's end: settlements that are not known to be done.
@@ -106,6 +121,8 @@ impl Batch {
         self.look |= waiting.look;
         self.ends += usize::from(waiting.ends);
         self.in_order |= waiting.in_order;
+        self.begun.extend(waiting.begins);
+        self.begun.retain(|run| Some(*run) != waiting.concludes);
         self.settlements.push(waiting.settlement);
         self.parties.push((waiting.request, waiting.told));
     }
@@ -118,6 +135,7 @@ impl Batch {
         self.look |= after.look;
         self.ends += after.ends;
         self.in_order |= after.in_order;
+        self.begun.append(&mut after.begun);
     }
 
     fn releases(&self) -> usize {
@@ -140,10 +158,11 @@ impl Unsettled {
         self.sent.is_empty() && self.batch().is_empty()
     }
 
-    /// May the next ones be sent while others are not answered for? Only the ends of runs, of which none waits for another: when one
-    /// request fails and the next does not, they come in another order.
+    /// May the next ones be sent while others are not answered for? When one request fails and the next does not, they come in
+    /// another order: so only what is known of whole runs, of which none waits for another.
     pub(crate) fn goes_beside(&mut self) -> bool {
-        !self.batch().is_empty() && !self.next.in_order && self.sent.iter().all(|sent| !sent.in_order)
+        let is_whole = |sent: &Batch| !sent.in_order && sent.begun.is_empty();
+        !self.batch().is_empty() && !self.next.in_order && self.sent.iter().all(is_whole)
     }
 
     /// The next ones, which are sent now.
@@ -246,8 +265,9 @@ impl Worker {
         if acknowledges || !settlement.writes.is_empty() {
             // What follows from a task is sent when it has run.
             let ends = settlement.writes.iter().any(|write| matches!(write, Write::Push(_)));
+            let concludes = (!settlement.writes.is_empty()).then_some(request.sequence);
             let request = acknowledges.then(|| request.clone());
-            self.enqueue(Waiting { request, ends, ..Waiting::of(settlement) });
+            self.enqueue(Waiting { request, ends, concludes, ..Waiting::of(settlement) });
         }
     }
 
@@ -285,9 +305,9 @@ impl Worker {
         writes
     }
 
-    /// Writes, in its turn.
-    pub(crate) fn note(&self, writes: Vec<Write>) {
-        self.enqueue(Waiting { in_order: true, ..Waiting::of(Settlement::writes(self.guarded(writes))) });
+    /// Writes that a run has begun.
+    pub(crate) fn begins(&self, request: &Request, writes: Vec<Write>) {
+        self.enqueue(Waiting { begins: Some(request.sequence), ..Waiting::of(Settlement::writes(writes)) });
     }
 
     /// Writes, for as long as it takes Redis to come back.
@@ -413,6 +433,27 @@ mod tests {
         assert!(!unsettled.goes_beside(), "there is nothing");
         put(&mut unsettled, "b", false);
         assert!(!unsettled.goes_beside(), "the one before is to come first");
+    }
+
+    #[test]
+    fn the_end_of_a_run_does_not_overtake_its_beginning() {
+        let mut unsettled = unsettled(&[]);
+        let mut tell = |begins, concludes| {
+            unsettled.next.put(Waiting { begins, concludes, ..Waiting::of(Settlement::default()) });
+        };
+        tell(Some(1), None);
+        tell(None, Some(1));
+        tell(Some(2), None);
+        assert!(unsettled.goes_beside());
+        unsettled.start();
+        unsettled.next.put(Waiting { concludes: Some(2), ..Waiting::of(Settlement::default()) });
+        assert!(!unsettled.goes_beside(), "the second began with what is not answered for");
+        unsettled.sent.clear();
+        unsettled.next.put(Waiting { begins: Some(3), ..Waiting::of(Settlement::default()) });
+        unsettled.next.put(Waiting { concludes: Some(3), ..Waiting::of(Settlement::default()) });
+        unsettled.start();
+        put(&mut unsettled, "a", false);
+        assert!(unsettled.goes_beside());
     }
 
     #[test]

@@ -193,7 +193,7 @@ async fn execute(worker: &Arc<Worker>, request: &Arc<Request>) {
     if track && worker.stores_result(request) {
         let meta = json!({"pid": std::process::id(), "hostname": worker.node});
         let started = crate::outcome::meta(worker, request, &State::Started, meta, None, vec![]);
-        worker.note(vec![worker.result(&started)]);
+        worker.begins(request, vec![worker.result(&started)]);
     }
     let context = Context::new(worker.clone(), request.clone());
     let ended = run(worker, request, &context).await;

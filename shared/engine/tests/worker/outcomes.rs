@@ -74,3 +74,23 @@ async fn a_task_sends_another_by_the_crate_s_own_means() {
     assert_eq!(parent.children.unwrap(), [json!([[child.task_id, null], null])]);
     stand.stop().await;
 }
+
+#[tokio::test]
+async fn of_many_quick_tasks_that_tell_their_start_each_is_left_as_it_ended() {
+    let stand = Stand::new(&[("TASK_TRACK_STARTED", "1")]).await;
+    let sent: Vec<_> = (0..3000)
+        .map(|n| {
+            let mut task = petiole_client::TaskSend::new(if n % 50 == 0 { "t.fails" } else { "t.add" });
+            task.args = if n % 50 == 0 { vec![] } else { vec![json!(n), json!(1)] };
+            stand.client.prepare(task).unwrap()
+        })
+        .collect();
+    let texts: Vec<_> = sent.iter().map(|sent| (stand.queue.clone(), 0, sent.envelope.clone())).collect();
+    stand.client.broker().publish_all(&texts).await.unwrap();
+    stand.drained().await;
+    for (n, sent) in sent.iter().enumerate() {
+        let expected = if n % 50 == 0 { "FAILURE" } else { "SUCCESS" };
+        assert_eq!(stand.result(&sent.task_id).await.status, expected, "task {n}");
+    }
+    stand.stop().await;
+}
