@@ -50,6 +50,31 @@ async fn they_come_in_their_order_and_go_with_their_acknowledgement() {
 }
 
 #[tokio::test]
+async fn the_next_ones_are_on_their_way_while_others_come_and_none_is_asked_for_twice() {
+    let f = Fixture::new();
+    let queues = ["q".to_owned()];
+    for n in 0..6 {
+        send(&f, if n < 4 { 0 } else { 9 }, &format!("{n}")).await;
+    }
+    let mut consumer = f.consumer("w").await;
+    consumer.exchange(&mut [], &queues, 1).await.unwrap();
+    assert_eq!(names(&consumer.exchange(&mut [], &queues, 1).await.unwrap().deliveries), ["1"]);
+    // Two of the one list and two of the other are left.
+    let first = consumer.start(&[], &queues, 1).await.unwrap();
+    assert!(consumer.goes_beside(&first));
+    let second = consumer.start(&[], &queues, 1).await.unwrap();
+    let first = consumer.finish(first, &mut []).await.unwrap();
+    let third = consumer.start(&[], &queues, 2).await.unwrap();
+    let second = consumer.finish(second, &mut []).await.unwrap();
+    let third = consumer.finish(third, &mut []).await.unwrap();
+    let all = [first, second, third].map(|exchange| names(&exchange.deliveries));
+    assert_eq!(all, [vec!["2"], vec!["3"], vec!["4", "5"]]);
+    // Nothing was claimed but what came.
+    let held: u64 = f.broker.connection().scard(f.broker.keys().held("w")).await.unwrap();
+    assert_eq!((held, f.counts("q").await.0), (6, 0));
+}
+
+#[tokio::test]
 async fn what_is_held_is_recorded_where_kombu_looks_and_still_settled() {
     let f = Fixture::new();
     send(&f, 0, "one").await;
