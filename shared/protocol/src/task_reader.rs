@@ -41,7 +41,9 @@ fn plain(text: &str, accept: &[String]) -> Option<TaskMessage> {
         _ => return None,
     };
     let body = body_encoding::decode(body.as_bytes()).ok()?;
-    let Body(args, kwargs, embed) = serde_json::from_slice(&body).ok()?;
+    // Also of what is skipped: serde_json looks at no more than it is asked for.
+    let body = std::str::from_utf8(&body).ok()?;
+    let Body(args, kwargs, embed) = serde_json::from_str(body).ok()?;
     let mut message = plain.headers.0;
     message.args = args;
     message.kwargs = kwargs;
@@ -250,5 +252,19 @@ mod tests {
         }
         let cut_off = format!("{{\"body\":\"{body}");
         assert!(TaskMessage::read(&cut_off, &accept).is_err());
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_refused_also_where_nobody_looks() {
+        let accept = [JSON.to_owned()];
+        let message = |body: &[u8]| {
+            let body = body_encoding::encode(body);
+            format!(
+                r#"{{"body":"{body}","content-type":"application/json","content-encoding":"utf-8","headers":{{"task":"t","id":"1"}},
+                "properties":{{"delivery_tag":"1","body_encoding":"base64","delivery_info":{{"exchange":"","routing_key":"q"}}}}}}"#
+            )
+        };
+        assert!(TaskMessage::read(&message(br#"[[1],{},{"other":"x"}]"#), &accept).is_ok());
+        assert!(TaskMessage::read(&message(b"[[1],{},{\"other\":\"\xef\"}]"), &accept).is_err());
     }
 }
