@@ -41,26 +41,3 @@ async fn redis_goes_on_with_the_next_before_the_first_answer_is_read() {
     of.sort();
     assert!(of.iter().all(|(queue, name)| *queue == queues[name.parse::<usize>().unwrap() % 2]), "{of:?}");
 }
-
-#[tokio::test]
-async fn scripts_that_redis_has_forgotten_are_loaded_and_both_are_settled() {
-    let f = Fixture::new();
-    let queues = ["q".to_owned()];
-    for n in 0..3 {
-        f.send("q", 0, &format!("{n}")).await;
-    }
-    let mut consumer = f.consumer("w").await;
-    let held = consumer.exchange(&mut [], &queues, 2).await.unwrap().deliveries;
-    let [mut one, mut two] = [&held[0], &held[1]].map(|delivery| [Settlement::acknowledge(&delivery.tag)]);
-    redis::cmd("SCRIPT").arg("FLUSH").query_async::<()>(&mut f.broker.connection()).await.unwrap();
-    let first = consumer.start(&one, &queues, 1).await.unwrap();
-    let second = consumer.start(&two, &queues, 1).await.unwrap();
-    let mut fetched = 0;
-    for (started, settlement) in [(first, &mut one), (second, &mut two)] {
-        let exchange = consumer.finish(started, settlement).await.unwrap();
-        assert!(matches!(exchange.settled[..], [Settled::Done]), "{exchange:?}");
-        fetched += exchange.deliveries.len();
-    }
-    fetched += consumer.exchange(&mut [], &queues, 1).await.unwrap().deliveries.len();
-    assert_eq!((fetched, f.counts("q").await), (1, (0, 1, 1)));
-}
