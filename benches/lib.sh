@@ -14,10 +14,11 @@ DATA=$RUN LOGS=$RUN
 # shellcheck source=../docker/lib/redis.sh
 . "$ROOT/docker/lib/redis.sh"
 
-# prepare: Redis in REDIS_SERVER, Python with Celery in PYTHON
+# prepare [REQUIREMENTS]: Redis in REDIS_SERVER, Python with Celery in PYTHON
 prepare() {
+  local requirements=${1:-$ROOT/benches/requirements.txt}
   if ! redis_prepare >"$RUN/redis" 2>&1; then cat "$RUN/redis" >&2; exit 1; fi
-  need_python && make_venv "$ROOT/benches/requirements.txt" || die "Python Celery cannot be had"
-  PYTHON=$(venv_folder "$ROOT/benches/requirements.txt")/bin/python
+  need_python && make_venv "$requirements" || die "Python Celery cannot be had"
+  PYTHON=$(venv_folder "$requirements")/bin/python
   export PYTHON REDIS_SERVER="${REDIS_COMMAND[*]}" PYTHONDONTWRITEBYTECODE=1
 }

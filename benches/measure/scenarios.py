@@ -7,8 +7,9 @@ import time
 import uuid
 
 from . import limit
-from .engines import HERE, Worker, wait_for
+from .engines import Worker
 from .messages import META, QUEUE, STAGED, message, stage
+from .processes import HERE, wait_for
 from .server import Server, Wire, resp
 
 QUICK = os.environ.get('QUICK') == '1'

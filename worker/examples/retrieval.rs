@@ -41,6 +41,9 @@ struct Arguments {
     /// The folder of passages.tsv and queries.tsv.
     #[arg(long, default_value = "benches/retrieval")]
     set: PathBuf,
+    /// Leave the database there, and say last where it is.
+    #[arg(long)]
+    keep: bool,
 }
 
 #[tokio::main]
@@ -63,6 +66,11 @@ async fn main() -> Result<()> {
         Ok(())
     }
     .await;
+    if arguments.keep && done.is_ok() {
+        database.admin("ALTER DATABASE {name} RESET enable_indexscan").await?;
+        println!("Kept: {}", database.url);
+        return Ok(());
+    }
     database.drop().await?;
     done
 }
