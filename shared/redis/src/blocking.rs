@@ -156,6 +156,11 @@ impl Blocking {
         !self.places.is_empty() && self.waiting.is_none() && self.refused.is_none_or(|at| at.elapsed() >= PAUSE)
     }
 
+    /// Would it wait for one of this list?
+    pub(crate) fn is_ready_for(&self, source: &Source) -> bool {
+        self.is_ready() && self.is_prepared(source)
+    }
+
     /// Tells Redis to wait for a message.
     pub(crate) fn wait(&mut self, keys: &Keys, source: Source) {
         let Some(at) = self.places.iter().rposition(|(queue, _)| *queue == source.queue) else { return };

@@ -45,10 +45,14 @@ impl Consumer {
         if self.is_waiting() {
             return Ok(true);
         }
-        if self.signs()? {
+        let source = self.source(queues);
+        let is_ready =
+            source.as_ref().zip(self.blocking.as_ref()).is_some_and(|(source, blocking)| blocking.is_ready_for(source));
+        // What came into that list meanwhile Redis gives at once.
+        if self.signs_but(source.as_ref().filter(|_| is_ready).map(|source| source.list.as_str()))? {
             return Ok(false);
         }
-        let (Some(source), Some(blocking)) = (self.source(queues), &mut self.blocking) else { return Ok(true) };
+        let (Some(source), Some(blocking)) = (source, &mut self.blocking) else { return Ok(true) };
         if let Some(prepare) = blocking.prepare(self.broker.keys(), &self.owner, &source) {
             let answer = self.send(redis::pipe().add_command(prepare)).await?;
             self.prepared(answer.into_iter().next()).await?;
@@ -181,7 +185,7 @@ impl Consumer {
                 push = self.pushes.recv() => push.ok_or_else(gone)?,
             };
             // One sign is as good as many.
-            if self.heed(&push)? | self.signs()? {
+            if self.heed(&push, None)? | self.signs()? {
                 return Ok(Sign::Changed);
             }
         }
@@ -189,28 +193,33 @@ impl Consumer {
 
     /// Heeds all signs that have come. True: something has changed.
     pub(crate) fn signs(&mut self) -> Result<bool, RedisError> {
+        self.signs_but(None)
+    }
+
+    /// The same, but for those of a list for which Redis is about to wait.
+    fn signs_but(&mut self, list: Option<&str>) -> Result<bool, RedisError> {
         let mut changed = false;
         while let Ok(push) = self.pushes.try_recv() {
-            changed |= self.heed(&push)?;
+            changed |= self.heed(&push, list)?;
         }
         Ok(changed)
     }
 
-    fn heed(&mut self, push: &PushInfo) -> Result<bool, RedisError> {
+    fn heed(&mut self, push: &PushInfo, list: Option<&str>) -> Result<bool, RedisError> {
         match push.kind {
             PushKind::Disconnection => Err(gone()),
-            PushKind::Invalidate => Ok(self.concerns(push)),
+            PushKind::Invalidate => Ok(self.concerns(push, list)),
             _ => Ok(false),
         }
     }
 
-    /// Is it more than that something came into the list for which Redis waits itself?
-    fn concerns(&mut self, push: &PushInfo) -> bool {
+    /// Is it more than that something came into the list for which Redis waits itself, or is about to?
+    fn concerns(&mut self, push: &PushInfo, list: Option<&str>) -> bool {
         let Some(Value::Array(keys)) = push.data.first() else {
             self.emptied = true;
             return true;
         };
-        let Some(list) = self.blocking.as_ref().and_then(Blocking::list) else { return true };
+        let Some(list) = list.or_else(|| self.blocking.as_ref().and_then(Blocking::list)) else { return true };
         !keys.iter().all(|key| matches!(key, Value::BulkString(key) if key == list.as_bytes()))
     }
 

@@ -19,6 +19,45 @@
 -- Gives for each: 1 done, 0 no longer this owner's (nothing was done), 2 the chord's body is the caller's to send (not
 -- acknowledged yet), or the text of an error. Then for each T: 1 taken, 0 not.
 local call, argv = redis.call, ARGV
+
+-- the first field of a result, in any serializer
+local SUCCESS = 'status[^%a]+SUCCESS'
+
+-- stores and announces a result, unless a SUCCESS is there
+local function result(key, seconds, text)
+    local old
+    if seconds == '0' then
+        old = redis.pcall('SET', key, text, 'GET')
+    else
+        old = redis.pcall('SET', key, text, 'EX', seconds, 'GET')
+    end
+    if type(old) == 'table' and old.err then
+        if not string.find(old.err, 'WRONGTYPE', 1, true) then error(old.err, 0) end
+        -- no result: somebody else's, who loses it
+        call('DEL', key)
+        call('SETEX', key, seconds == '0' and 86400 or seconds, text)
+        old = nil
+    end
+    if old and string.find(string.sub(old, 1, 32), SUCCESS) then
+        call('SET', key, old, 'KEEPTTL')
+    else
+        call('PUBLISH', key, text)
+    end
+end
+
+-- One message that Redis gave to an idle worker, with one result (acknowledged late, or early): somebody may wait for just this.
+local late = argv[1] == '1' and argv[3] == '1' and argv[4] == 'R' and #argv == 7
+local early = argv[1] == '2' and argv[3] == '' and argv[4] == '0' and argv[5] == '1' and argv[6] == 'R' and #argv == 9
+if (late or early) and string.sub(argv[2], 1, 8) == 'fetched:' then
+    local key = string.sub(KEYS[1], 1, -8) .. 'petiole:' .. argv[2]
+    if call('SISMEMBER', KEYS[3], argv[2]) == 1 and call('EXISTS', key) == 1 then
+        result(argv[#argv - 2], argv[#argv - 1], argv[#argv])
+        call('DEL', key)
+        call('SREM', KEYS[3], argv[2])
+        return late and {1} or {1, 1}
+    end
+end
+
 local total = tonumber(argv[1])
 local asked, place = {}, {}
 for i = 1, total do
@@ -49,9 +88,6 @@ local function push(list, text)
     end
 end
 
--- the first field of a result, in any serializer
-local SUCCESS = 'status[^%a]+SUCCESS'
-
 -- may anybody listen to a channel, here or at a replica? An answer that is refused is a yes
 local function is_heard(channel)
     local here, patterns = redis.pcall('PUBSUB', 'NUMSUB', channel), redis.pcall('PUBSUB', 'NUMPAT')
@@ -69,24 +105,7 @@ for i = 1, total do
         local letter = argv[at + 1]
         if letter == 'R' then
             if not skip or skip == 'again' then
-                local key, seconds, text, old = argv[at + 2], argv[at + 3], argv[at + 4], nil
-                if seconds == '0' then
-                    old = redis.pcall('SET', key, text, 'GET')
-                else
-                    old = redis.pcall('SET', key, text, 'EX', seconds, 'GET')
-                end
-                if type(old) == 'table' and old.err then
-                    if not string.find(old.err, 'WRONGTYPE', 1, true) then error(old.err, 0) end
-                    -- no result: somebody else's, who loses it
-                    call('DEL', key)
-                    call('SETEX', key, seconds == '0' and 86400 or seconds, text)
-                    old = nil
-                end
-                if old and string.find(string.sub(old, 1, 32), SUCCESS) then
-                    call('SET', key, old, 'KEEPTTL')
-                else
-                    call('PUBLISH', key, text)
-                end
+                result(argv[at + 2], argv[at + 3], argv[at + 4])
             end
             at = at + 4
         elseif letter == 'G' then

@@ -5,7 +5,7 @@ use std::time::Duration;
 use petiole_redis::claims::Claims;
 use petiole_redis::consumer::{Consumer, Delivery};
 use petiole_redis::idle::Sign;
-use petiole_redis::settle::{Settled, Settlement};
+use petiole_redis::settle::{Settled, Settlement, Write};
 use redis::AsyncCommands;
 
 use crate::fixture::{Fixture, names};
@@ -63,6 +63,76 @@ async fn a_message_comes_by_itself_and_goes_with_its_settlement() {
     assert_eq!((keys(&f).await.len(), held(&f, "w").await.len()), (0, PLACES - 1));
     let settled = consumer.exchange(&mut settlement, &[], 0).await.unwrap().settled;
     assert!(matches!(settled[..], [Settled::Lost]), "{settled:?}");
+}
+
+async fn next(f: &Fixture, consumer: &mut Consumer, name: &str) -> Delivery {
+    wait(consumer).await;
+    f.send("q", 0, name).await;
+    given(consumer).await
+}
+
+/// A result as the end of a message that is acknowledged with it, or was before.
+fn result(delivery: &Delivery, late: bool, key: &str, text: &str) -> Vec<Settlement> {
+    let write = Write::Result { key: key.to_owned(), seconds: 60, text: text.as_bytes().to_vec() };
+    if late {
+        return vec![Settlement { tag: Some(delivery.tag.clone()), writes: vec![write] }];
+    }
+    vec![Settlement::acknowledge(&delivery.tag), Settlement::writes(vec![write])]
+}
+
+#[tokio::test]
+async fn a_result_is_stored_with_the_acknowledgement_of_what_was_given_or_not_at_all() {
+    let f = Fixture::new();
+    let (mut consumer, mut connection) = (f.consumer("w").await, f.broker.connection());
+    for late in [true, false] {
+        let (one, key) = (next(&f, &mut consumer, "one").await, f.broker.keys().key(&format!("result-{late}")));
+        let claims = held(&f, "w").await.len();
+        // What is no result under its key makes way for it.
+        let () = connection.lpush(&key, "a list").await.unwrap();
+        let settlements = &mut result(&one, late, &key, r#"{"status": "SUCCESS"}"#);
+        let settled = consumer.exchange(settlements, &[], 0).await.unwrap().settled;
+        assert!(settled.iter().all(|settled| matches!(settled, Settled::Done)), "{settled:?}");
+        assert_eq!((keys(&f).await.len(), held(&f, "w").await.len()), (0, claims - 1));
+        let stored: (String, u64) = (connection.get(&key).await.unwrap(), connection.ttl(&key).await.unwrap());
+        assert!(stored.0 == r#"{"status": "SUCCESS"}"# && (1..=60).contains(&stored.1), "{stored:?}");
+        // It is there once, and a SUCCESS stays.
+        let again = &mut result(&one, late, &key, r#"{"status": "FAILURE"}"#);
+        let settled = consumer.exchange(again, &[], 0).await.unwrap().settled;
+        assert!(matches!(settled[0], Settled::Lost) && settled.len() == again.len(), "{settled:?}");
+        let two = next(&f, &mut consumer, "two").await;
+        let again = &mut result(&two, late, &key, r#"{"status": "FAILURE"}"#);
+        let settled = consumer.exchange(again, &[], 0).await.unwrap().settled;
+        assert!(settled.iter().all(|settled| matches!(settled, Settled::Done)), "{settled:?}");
+        assert_eq!(connection.get::<_, String>(&key).await.unwrap(), stored.0);
+        assert!(connection.ttl::<_, i64>(&key).await.unwrap() > 0);
+    }
+    // What others have taken over is theirs.
+    let (one, key) = (next(&f, &mut consumer, "one").await, f.broker.keys().key("lost"));
+    let () = connection.srem(f.broker.keys().held("w"), &one.tag).await.unwrap();
+    let settled = consumer.exchange(&mut result(&one, true, &key, "{}"), &[], 0).await.unwrap().settled;
+    assert!(matches!(settled[..], [Settled::Lost]), "{settled:?}");
+    assert_eq!((keys(&f).await.len(), connection.exists::<_, bool>(&key).await.unwrap()), (1, false));
+}
+
+#[tokio::test]
+async fn what_came_into_the_list_before_redis_waits_for_it_again_is_given_without_a_look() {
+    let f = Fixture::new();
+    let mut consumer = f.consumer("w").await;
+    let one = next(&f, &mut consumer, "one").await;
+    let looked = consumer.exchange(&mut [Settlement::acknowledge(&one.tag)], &queues(), 0).await.unwrap();
+    assert!(looked.looked && looked.drained);
+    f.send("q", 0, "two").await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(consumer.begin_waiting(&queues()).await.unwrap());
+    let two = given(&mut consumer).await;
+    assert_eq!(names(std::slice::from_ref(&two)), ["two"]);
+    let looked = consumer.exchange(&mut [Settlement::acknowledge(&two.tag)], &queues(), 0).await.unwrap();
+    assert!(looked.looked && looked.drained);
+    // Of another list it would not.
+    f.send("r", 0, "other").await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!consumer.begin_waiting(&queues()).await.unwrap() && !consumer.is_waiting());
+    assert_eq!(names(&consumer.exchange(&mut [], &queues(), 1).await.unwrap().deliveries), ["other"]);
 }
 
 #[tokio::test]
