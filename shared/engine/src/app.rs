@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 use crate::bootsteps::Bootsteps;
 use crate::config::WorkerConfig;
+use crate::consumer_thread::ConsumerThread;
 use crate::control::{Commands, ControlState};
 use crate::events::Events;
 use crate::isolated::{self, Isolated};
@@ -206,7 +207,7 @@ impl App {
         if !worker.config.without_mingle {
             crate::gossip::mingle(&worker).await;
         }
-        let consumer = tokio::spawn(crate::consumer::consume(worker.clone(), unsettled));
+        let (_thread, consumer) = ConsumerThread::start(crate::consumer::consume(worker.clone(), unsettled))?;
         let consumer = consumer.map(|ended| ended.is_ok()).shared();
         tokio::select! {
             biased;

@@ -58,7 +58,7 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
     info!("Connected to {}", petiole_redis::redacted(worker.connector.url()));
     worker.settling.connected(true);
     let mut queues = worker.queues();
-    let (mut drained, mut other_queues) = (false, false);
+    let mut other_queues = false;
     // When the other connection was last heard of.
     let mut seen = Instant::now();
     let mut lapses = worker.lapses.load(Ordering::Acquire);
@@ -68,13 +68,13 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
     let accepts_json = serializer::accepts(&worker.config.accept_content, serializer::JSON);
     loop {
         // One more request goes beside the one under way, when nothing depends on what that brings.
-        let alone = worker.shutdown.begun() || drained || !ahead.is_on() || !unsettled.goes_beside();
+        let alone = worker.shutdown.begun() || ahead.drained || !ahead.is_on() || !unsettled.goes_beside();
         if let Some(first) = under_way.take_if(|first| alone || !consumer.goes_beside(&first.started)) {
             *pause = Duration::from_millis(50);
-            drained = first.finish(worker, &mut consumer, unsettled, &mut ahead, drained).await?;
+            first.finish(worker, &mut consumer, unsettled, &mut ahead).await?;
             // What comes when the shutdown has begun goes back.
             if !ahead.is_on() && !worker.shutdown.begun() {
-                ahead.receive(worker, !drained)?;
+                ahead.receive(worker)?;
             }
             if !ahead.is_on() {
                 hand_back(worker, ahead.surplus()).await?;
@@ -85,7 +85,7 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
         if std::mem::take(&mut other_queues) || worker.queues_changed().now_or_never().is_some() {
             queues = worker.queues();
             bound.retain(|queue| queues.contains(queue));
-            drained = false;
+            ahead.drained = false;
         }
         for queue in &queues {
             if !bound.contains(queue) {
@@ -105,13 +105,13 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
         let sign = if over {
             ahead.put(consumer.leave().await?, Instant::now())?;
             None
-        } else if gone || unsettled.is_asked() || room == 0 || (room == 1 && !drained) {
+        } else if gone || unsettled.is_asked() || room == 0 || (room == 1 && !ahead.drained) {
             consumer.end_waiting().await?
         } else {
             consumer.given()?
         };
         if let Some(sign) = sign {
-            drained &= given(worker, &mut ahead, sign)?;
+            given(worker, &mut ahead, sign)?;
         }
         if over {
             hand_back(worker, ahead.surplus()).await?;
@@ -119,15 +119,16 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
         }
         let waits = consumer.is_waiting();
         let room = worker.qos.room(unsettled.releases()).saturating_sub(usize::from(waits));
-        let free = if over || !drained || !accepts_json { 0 } else { room.min(worker.pool.free() + unsettled.ends()) };
-        drained &= !unsettled.look(&queues, free);
-        let room = if over || drained || queues.is_empty() {
+        let free =
+            if over || !ahead.drained || !accepts_json { 0 } else { room.min(worker.pool.free() + unsettled.ends()) };
+        ahead.drained &= !unsettled.look(&queues, free);
+        let room = if over || ahead.drained || queues.is_empty() {
             0
         } else {
             ahead.room(room, under_way.as_ref().map_or(0, |first| first.room))
         };
         if nothing && room == 0 && !ahead.is_empty() {
-            ahead.receive(worker, !drained)?;
+            ahead.receive(worker)?;
             if !ahead.is_on() {
                 hand_back(worker, ahead.surplus()).await?;
             }
@@ -139,30 +140,30 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
             }
             // What would wait behind tasks that run here is left to those who have a slot for it.
             let can_run = worker.pool.free() > 0 && worker.qos.room(0) > 0;
-            if drained && !over && can_run && crate::heartbeat::is_claim_fresh(worker) {
+            if ahead.drained && !over && can_run && crate::heartbeat::is_claim_fresh(worker) {
                 if std::mem::replace(&mut lapses, worker.lapses.load(Ordering::Acquire)) != lapses {
                     consumer.lapsed();
                 }
-                drained = consumer.begin_waiting(&queues).await?;
-                if !drained {
+                ahead.drained = consumer.begin_waiting(&queues).await?;
+                if !ahead.drained {
                     continue;
                 }
             }
             let waits = consumer.is_waiting();
             tokio::select! {
                 () = unsettled.wait() => {}
-                () = worker.qos.changed(), if !over && !drained => {}
+                () = worker.qos.changed(), if !over && !ahead.drained => {}
                 sign = consumer.wait() => match sign? {
                     // The answer itself is a sign that Redis is there.
                     Sign::Nothing if seen.elapsed() < 3 * LOOK => {}
                     Sign::Nothing => {
-                        drained &= !consumer.look(&queues).await?;
+                        ahead.drained &= !consumer.look(&queues).await?;
                         seen = Instant::now();
                     }
-                    sign => drained &= given(worker, &mut ahead, sign)?,
+                    sign => given(worker, &mut ahead, sign)?,
                 },
                 () = worker.queues_changed() => other_queues = true,
-                () = tokio::time::sleep(LOOK), if !waits => drained &= !consumer.look(&queues).await?,
+                () = tokio::time::sleep(LOOK), if !waits => ahead.drained &= !consumer.look(&queues).await?,
                 () = worker.shutdown.wait_warm(), if !over => {}
                 () = worker.shutdown.wait_settling(), if over => {}
             }
@@ -176,10 +177,10 @@ async fn connected(worker: &Arc<Worker>, unsettled: &mut Unsettled, pause: &mut 
         tokio::task::yield_now().await;
         if let Some(before) = before {
             *pause = Duration::from_millis(50);
-            drained = before.finish(worker, &mut consumer, unsettled, &mut ahead, drained).await?;
+            before.finish(worker, &mut consumer, unsettled, &mut ahead).await?;
         }
         // What is at hand runs while Redis works.
-        ahead.receive(worker, !drained)?;
+        ahead.receive(worker)?;
     }
 }
 
@@ -193,31 +194,37 @@ struct UnderWay {
 }
 
 impl UnderWay {
-    /// Takes its answer. True: as far as is known there are no more messages.
+    /// Takes its answer.
     async fn finish(
         self,
         worker: &Arc<Worker>,
         consumer: &mut Consumer,
         unsettled: &mut Unsettled,
         ahead: &mut Lookahead,
-        drained: bool,
-    ) -> Result<bool, RedisError> {
+    ) -> Result<(), RedisError> {
         let exchange = consumer.finish(self.started, unsettled.started()).await?;
         unsettled.done(worker, exchange.settled);
         ahead.put(exchange.deliveries, self.asked)?;
-        Ok((if exchange.looked { exchange.drained } else { drained }) && exchange.taken)
+        if exchange.looked {
+            ahead.drained = exchange.drained;
+        }
+        ahead.drained &= exchange.taken;
+        Ok(())
     }
 }
 
-/// Takes what Redis gave by itself: it runs before anything else is asked of Redis. True: as far as is known there is nothing more.
-fn given(worker: &Arc<Worker>, ahead: &mut Lookahead, sign: Sign) -> Result<bool, RedisError> {
-    let Sign::Message(delivery, asked) = sign else { return Ok(false) };
+/// Takes what Redis gave by itself: it runs before anything else is asked of Redis.
+fn given(worker: &Arc<Worker>, ahead: &mut Lookahead, sign: Sign) -> Result<(), RedisError> {
+    let Sign::Message(delivery, asked) = sign else {
+        ahead.drained = false;
+        return Ok(());
+    };
     ahead.put(vec![delivery], asked)?;
     // What comes when the shutdown has begun goes back.
     if !worker.shutdown.begun() {
-        ahead.receive(worker, false)?;
+        ahead.receive(worker)?;
     }
-    Ok(true)
+    Ok(())
 }
 
 /// Gives messages back to the heads of their queues, as if they had never been fetched.

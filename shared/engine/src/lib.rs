@@ -44,6 +44,7 @@ pub mod cli;
 mod clock;
 pub mod config;
 mod consumer;
+mod consumer_thread;
 pub mod context;
 pub mod control;
 mod election;

@@ -21,6 +21,8 @@ const STALE: Duration = CLAIM.checked_div(2).expect("2 is not 0");
 
 /// Deliveries that have not been read, and how many of them there may be.
 pub(crate) struct Lookahead {
+    /// As far as is known there is no more in the queues.
+    pub(crate) drained: bool,
     unread: VecDeque<Delivery>,
     /// How many are fetched at once. 0: no more than the prefetch count allows.
     size: usize,
@@ -37,7 +39,7 @@ impl Lookahead {
     pub(crate) fn new(worker: &Worker) -> Self {
         // A prefetch of one message a slot is a wish to hold no other.
         let most = if worker.config.multiplier() == 1 { 0 } else { worker.config.lookahead };
-        Self { unread: VecDeque::new(), size: 0, beyond: false, alive: Instant::now(), most }
+        Self { drained: false, unread: VecDeque::new(), size: 0, beyond: false, alive: Instant::now(), most }
     }
 
     /// Is everything read?
@@ -78,15 +80,17 @@ impl Lookahead {
         Ok(())
     }
 
-    /// Receives what is at hand, for one [turn](Turn) when it is ahead. `more`: the queues have not run dry.
+    /// Receives what is at hand, for one [turn](Turn) when it is ahead.
     ///
     /// # Errors
     /// As [`Self::put`].
-    pub(crate) fn receive(&mut self, worker: &Arc<Worker>, more: bool) -> Result<(), RedisError> {
+    pub(crate) fn receive(&mut self, worker: &Arc<Worker>) -> Result<(), RedisError> {
         self.go_on()?;
         if self.unread.is_empty() {
             return Ok(());
         }
+        // What is received is not this thread's but for the moment in which it ends: what it spawns or waits for goes on elsewhere.
+        let _elsewhere = worker.runtime.enter();
         let (turn, before) = (Turn::begin(), self.unread.len());
         let mut ended = true;
         while self.size == 0 || !turn.is_over() {
@@ -102,7 +106,7 @@ impl Lookahead {
         }
         if ended {
             let ran = before - self.unread.len();
-            self.size = next(before, ran, turn.took(), more, self.size).min(self.most);
+            self.size = next(before, ran, turn.took(), !self.drained, self.size).min(self.most);
         }
         Ok(())
     }
@@ -144,6 +148,20 @@ mod tests {
         assert_eq!((next(16, 5, long, true, 16), next(16, 0, long, true, 16)), (5, 1));
         // The prefetch count did not allow for all.
         assert_eq!(next(16, 5, quick, true, 0), 0);
+    }
+
+    #[test]
+    fn after_a_turn_that_was_held_up_the_size_grows_again() {
+        let prefetch = 8;
+        for held_up in 1..=4 {
+            let mut size = next(16, held_up, TURN, true, 16);
+            assert_eq!(size, held_up);
+            for _ in 0..5 {
+                let came = to_fetch(prefetch, size, 0);
+                size = next(came, came, TURN / 10, true, size);
+            }
+            assert!(size > 2 * prefetch, "{held_up}: {size}");
+        }
     }
 
     #[test]

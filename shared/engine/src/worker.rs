@@ -13,6 +13,7 @@ use petiole_redis::claims::Claims;
 use petiole_redis::{Connector, RedisError};
 use serde::Serialize;
 use serde_json::Value;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -61,6 +62,8 @@ pub(crate) struct Worker {
     pub(crate) shutdown: Shutdown,
     pub(crate) timer: Timer,
     pub(crate) settling: Settling,
+    /// Where tasks run that do not end at once, and all that is no part of consuming.
+    pub(crate) runtime: Handle,
     /// Conclusions that are drawn while their slot runs the next task.
     pub(crate) concluding: TaskTracker,
     pub(crate) started: Instant,
@@ -109,6 +112,7 @@ pub(crate) struct Parts {
 }
 
 impl Worker {
+    /// Of these parts, on the runtime that calls.
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts { config, tasks, client, connector, clock, events, commands, settling } = parts;
         let node = config.node_name();
@@ -137,6 +141,7 @@ impl Worker {
             elections: Elections::default(),
             commands,
             settling,
+            runtime: Handle::current(),
             concluding: TaskTracker::new(),
             started: Instant::now(),
             said_alive: Locked::default(),

@@ -46,6 +46,24 @@ async fn one_that_waits_is_given_the_next_message_and_what_runs_is_where_python_
     assert_eq!((held, owners), (vec![], 0), "one that leaves claims nothing");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn quick_tasks_run_on_the_consumers_thread_and_what_they_spawn_elsewhere() {
+    let stand = Stand::new(&[]).await;
+    let run = async |blocks: bool| stand.run("t.where", json!([blocks])).await.result;
+    let mut runs = 0;
+    while run(false).await != json!("consumer") {
+        runs += 1;
+        assert!(runs < 1_000, "it never ran where it was received");
+    }
+    // It may block its thread as on any runtime, and is no failure then.
+    assert!(run(true).await.as_str().is_some_and(|thread| !thread.is_empty()));
+    assert!(run(true).await.as_str().is_some_and(|thread| !thread.is_empty()));
+    assert_eq!(stand.run("t.add", json!([1, 1])).await.result, json!(2));
+    stand.stop().await;
+    let spawned = crate::tasks::SPAWNED.lock().unwrap().clone();
+    assert!(spawned.len() > 8 && spawned.iter().all(|thread| thread != "consumer"), "{spawned:?}");
+}
+
 #[tokio::test]
 async fn what_comes_is_given_to_a_worker_that_has_a_slot_for_it() {
     let busy = Stand::new(&[]).await;

@@ -10,7 +10,7 @@ use petiole_protocol::{Map, TaskMeta};
 use petiole_settings::Reader;
 use serde_json::{Value, json};
 
-use crate::tasks::{Acts, add, fails, panics, recovers, sends, sleeps, unlucky};
+use crate::tasks::{Acts, add, fails, panics, recovers, sends, sleeps, unlucky, whereabouts};
 
 pub(crate) struct Stand {
     pub(crate) client: Client,
@@ -51,6 +51,7 @@ impl Stand {
             .task::<recovers>()
             .task::<sends>()
             .task::<sleeps>()
+            .task::<whereabouts>()
             .register(Acts(runs.clone()))
             .control_command("stumble", |_, _| async { panic!("as a mistake in a command would") })
             .build()

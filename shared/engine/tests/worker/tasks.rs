@@ -1,7 +1,7 @@
 //! The tasks that the tests send.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -48,6 +48,17 @@ pub(crate) async fn sends(task: &Self, x: i64) -> TaskResult<String> {
 pub(crate) async fn sleeps(seconds: f64) -> TaskResult<f64> {
     tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
     Ok(seconds)
+}
+
+/// On which threads ran what `t.where` spawned.
+pub(crate) static SPAWNED: Mutex<Vec<String>> = Mutex::new(vec![]);
+
+/// On which thread it runs.
+#[celery::task(name = "t.where")]
+pub(crate) async fn whereabouts(blocks: bool) -> TaskResult<String> {
+    let name = || std::thread::current().name().unwrap_or_default().to_owned();
+    tokio::spawn(async move { SPAWNED.lock().unwrap().push(name()) });
+    Ok(if blocks { tokio::task::block_in_place(name) } else { name() })
 }
 
 /// Does what its first argument says; counts its runs.
