@@ -184,6 +184,7 @@ impl App {
 
         let mut beside = Bootsteps::default();
         beside.start("keeping of claims", crate::heartbeat::keep_claims(worker.clone()));
+        beside.start("announcing of results", crate::announcer::announce(worker.clone()));
         beside.start("timer", crate::timer::bring_back(worker.clone()));
         if let Some(address) = worker.config.metrics_address {
             beside.add("port of figures", crate::metrics::serve(worker.clone(), address).await?);
@@ -335,6 +336,7 @@ async fn say_goodbye(worker: &Worker) {
     worker.events.emit("worker-offline", crate::heartbeat::fields(worker));
     let goodbye = async {
         worker.events.flush(LAST_WORDS).await;
+        worker.announcer.announce(worker).await;
         crate::control::close(worker).await?;
         worker.claims.leave().await
     };

@@ -35,6 +35,7 @@
 //! | `shutdown` | warm and cold | celery.apps.worker |
 //! | `builtins` | celery.map, starmap, chunks, accumulate, … | celery.app.builtins |
 
+mod announcer;
 pub mod app;
 mod autoscale;
 mod bootsteps;

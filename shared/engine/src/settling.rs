@@ -250,6 +250,7 @@ impl Unsettled {
                 let _ = told.send(settled);
             }
         }
+        worker.announcer.settled(batch.settlements);
     }
 }
 

@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use crate::announcer::Announcer;
 use crate::autoscale::Autoscale;
 use crate::clock::Clock;
 use crate::config::{WorkerConfig, direct_queue};
@@ -62,6 +63,7 @@ pub(crate) struct Worker {
     pub(crate) shutdown: Shutdown,
     pub(crate) timer: Timer,
     pub(crate) settling: Settling,
+    pub(crate) announcer: Announcer,
     /// Where tasks run that do not end at once, and all that is no part of consuming.
     pub(crate) runtime: Handle,
     /// Conclusions that are drawn while their slot runs the next task.
@@ -141,6 +143,7 @@ impl Worker {
             elections: Elections::default(),
             commands,
             settling,
+            announcer: Announcer::default(),
             runtime: Handle::current(),
             concluding: TaskTracker::new(),
             started: Instant::now(),

@@ -5,13 +5,16 @@ use std::time::Duration;
 use futures::StreamExt;
 use petiole_protocol::TaskMeta;
 use petiole_protocol::serializer::{ResultFormat, decode_result};
-use redis::AsyncCommands;
+use redis::{AsyncCommands, cmd, pipe};
 use serde_json::{Value, json};
 
 use crate::commands::Commands;
 use crate::connection::Connector;
 use crate::error::RedisError;
 use crate::settle::Write;
+
+/// So many keys are asked about at a time.
+const ASKED: usize = 500;
 
 /// The result backend, on a shared connection.
 #[derive(Clone)]
@@ -127,6 +130,30 @@ impl Backend {
         // Over in time or not: `last` tells.
         let _ = tokio::time::timeout(at_most, final_state).await;
         Ok(last)
+    }
+
+    /// Announces stored results once more, each by its key, where somebody listens. Gives how many those are.
+    ///
+    /// # Errors
+    /// Redis is away, or refuses.
+    pub async fn announce_again(&self, keys: &[String]) -> Result<usize, RedisError> {
+        let (mut connection, mut again) = (self.connection.clone(), 0);
+        for keys in keys.chunks(ASKED) {
+            let listening: Vec<(String, u64)> =
+                cmd("PUBSUB").arg("NUMSUB").arg(keys).query_async(&mut connection).await?;
+            let keys: Vec<String> = listening.into_iter().filter(|(_, many)| *many > 0).map(|(key, _)| key).collect();
+            if keys.is_empty() {
+                continue;
+            }
+            let texts: Vec<Option<Vec<u8>>> = connection.mget(&keys).await?;
+            let mut told = pipe();
+            for (key, text) in keys.iter().zip(texts).filter_map(|(key, text)| Some((key, text?))) {
+                told.publish(key, text).ignore();
+                again += 1;
+            }
+            let () = told.query_async(&mut connection).await?;
+        }
+        Ok(again)
     }
 
     /// Saves a group, such that Python's `GroupResult.restore` finds it. `tuple` is its result tuple.

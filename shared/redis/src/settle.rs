@@ -81,6 +81,8 @@ pub enum Write {
         seconds: u64,
         /// The meta as it is stored.
         text: Vec<u8>,
+        /// No other comes after it.
+        last: bool,
     },
     /// A part of a chord is counted. Only as the last write.
     ChordPart {
@@ -132,6 +134,7 @@ impl Write {
             key: backend.task_key(&meta.task_id),
             seconds: expires.as_secs(),
             text: meta.encode(backend.format()),
+            last: meta.state().is_final(),
         }
     }
 
@@ -162,10 +165,10 @@ impl Write {
                 call.arg("L").arg(index).arg(letters).arg(id).arg(score).arg(text).arg(kept)
             }
             Self::Delete(key) => call.arg("D").arg(key),
-            Self::Result { key, seconds, text } if text.len() >= LONG => {
+            Self::Result { key, seconds, text, .. } if text.len() >= LONG => {
                 call.arg("G").arg(key).arg(seconds).arg(ahead::temporary(key, place))
             }
-            Self::Result { key, seconds, text } => call.arg("R").arg(key).arg(seconds).arg(text),
+            Self::Result { key, seconds, text, .. } => call.arg("R").arg(key).arg(seconds).arg(text),
             Self::ChordPart { keys, seen, encoded, score, seconds, claim_seconds, claim, redelivered } => call
                 .arg("C")
                 .arg(keys)

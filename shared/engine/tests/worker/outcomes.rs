@@ -1,7 +1,9 @@
 //! How tasks end, and what is stored.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use futures::StreamExt;
 use serde_json::json;
 
 use crate::stand::Stand;
@@ -24,6 +26,25 @@ async fn results_failures_and_panics() {
     assert_eq!(unknown.last_line(), "celery.exceptions.NotRegistered: t.nowhere");
     stand.drained().await;
     stand.stop().await;
+}
+
+#[tokio::test]
+async fn who_subscribes_just_after_a_result_was_announced_hears_of_it() {
+    let stand = Stand::new(&[]).await;
+    let backend = stand.client.backend().clone();
+    let mut channel = backend.connector().subscriber().await.unwrap();
+    for _ in 0..50 {
+        let id = stand.send("t.add", json!([2, 3]), |_| {}).await;
+        while backend.get(&id).await.unwrap().is_none() {}
+        channel.subscribe(backend.task_key(&id)).await.unwrap();
+        let heard = tokio::time::timeout(Duration::from_millis(300), channel.on_message().next()).await;
+        // Now and then this test is too slow itself.
+        let Ok(Some(message)) = heard else { continue };
+        assert!(message.get_payload::<String>().unwrap().contains("SUCCESS"));
+        assert_eq!(message.get_channel_name(), backend.task_key(&id));
+        return stand.stop().await;
+    }
+    panic!("none of fifty was heard of");
 }
 
 #[tokio::test]

@@ -73,7 +73,7 @@ async fn next(f: &Fixture, consumer: &mut Consumer, name: &str) -> Delivery {
 
 /// A result as the end of a message that is acknowledged with it, or was before.
 fn result(delivery: &Delivery, late: bool, key: &str, text: &str) -> Vec<Settlement> {
-    let write = Write::Result { key: key.to_owned(), seconds: 60, text: text.as_bytes().to_vec() };
+    let write = Write::Result { key: key.to_owned(), seconds: 60, text: text.as_bytes().to_vec(), last: true };
     if late {
         return vec![Settlement { tag: Some(delivery.tag.clone()), writes: vec![write] }];
     }

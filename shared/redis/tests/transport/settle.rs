@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::StreamExt;
 use petiole_protocol::{State, TaskMeta};
 use petiole_redis::chord::Part;
 use petiole_redis::claims::Claims;
@@ -246,4 +247,27 @@ async fn results_may_live_in_another_database() {
     settle(Settlement { tag: Some(tag), writes: vec![backend.chord_end(&claim)] }).await;
     assert_eq!(f.counts("q").await, (0, 0, 0));
     assert!(backend.chord_parts(&group).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_announced_again_reaches_those_who_listen_and_nobody_else() {
+    let f = Fixture::new();
+    let keys: Vec<String> = (0..600).map(|n| f.broker.keys().key(&format!("result-{n}"))).collect();
+    let mut connection = f.broker.connection();
+    for key in &keys {
+        let () = connection.set(key, format!("of {key}")).await.unwrap();
+    }
+    assert_eq!(f.backend.announce_again(&keys).await.unwrap(), 0);
+    assert_eq!(f.backend.announce_again(&[]).await.unwrap(), 0);
+    let mut listening = f.connector.subscriber().await.unwrap();
+    for key in [&keys[3], &keys[599], &f.broker.keys().key("gone")] {
+        listening.subscribe(key).await.unwrap();
+    }
+    let asked: Vec<String> = keys.iter().cloned().chain([f.broker.keys().key("gone")]).collect();
+    assert_eq!(f.backend.announce_again(&asked).await.unwrap(), 2);
+    let mut messages = listening.on_message();
+    for key in [&keys[3], &keys[599]] {
+        let message = tokio::time::timeout(Duration::from_secs(5), messages.next()).await.unwrap().unwrap();
+        assert_eq!(message.get_payload::<String>().unwrap(), format!("of {key}"));
+    }
 }
