@@ -84,7 +84,8 @@ class Api(Processes):
 
     def answers(self):
         try:
-            return self.ask('GET', '/health')[0] == 200
+            # The tables must be there, too.
+            return self.ask('GET', '/v1/events' if self.name == 'petiole' else '/health')[0] == 200
         except OSError:
             return False
 
