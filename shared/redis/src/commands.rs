@@ -9,13 +9,15 @@ use redis::{
     AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, ProtocolVersion, PushInfo, PushKind, RedisFuture,
     RedisResult, ServerErrorKind, Value,
 };
+use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 
 use crate::sentinel::Sentinels;
 
 /// A connection for commands. It is made when it is first used, and anew when it has ended, so that the first command after a
 /// restart of Redis finds a living one; and after an error that another one would not have: also when an answer does not come in
-/// time, for half a connection says nothing and does not end by itself.
+/// time, for half a connection says nothing and does not end by itself. The runtime on which this was made drives it, whichever uses
+/// it: one whose threads are blocked holds up nobody else.
 #[derive(Clone)]
 pub struct Commands(Arc<Shared>);
 
@@ -25,7 +27,12 @@ struct Shared {
     current: Mutex<Current>,
     /// How often it was tried to connect.
     tries: AtomicU64,
+    /// None: made on none. Then it is that of the first use.
+    home: Option<Handle>,
 }
+
+/// A connection, and the sign of its end.
+type Connected = (MultiplexedConnection, Arc<AtomicBool>);
 
 /// Where to.
 pub(crate) enum Way {
@@ -53,12 +60,13 @@ struct Made {
 
 impl Commands {
     pub(crate) fn new(way: Way, config: AsyncConnectionConfig) -> Self {
-        Self(Arc::new(Shared { way, config, current: Mutex::default(), tries: AtomicU64::new(0) }))
+        let home = Handle::try_current().ok();
+        Self(Arc::new(Shared { way, config, current: Mutex::default(), tries: AtomicU64::new(0), home }))
     }
 }
 
 impl Shared {
-    async fn connection(&self) -> RedisResult<(u64, MultiplexedConnection)> {
+    async fn connection(self: &Arc<Self>) -> RedisResult<(u64, MultiplexedConnection)> {
         let before = self.tries.load(Ordering::SeqCst);
         let mut current = self.current.lock().await;
         if let Some(made) = current.connection.as_ref().filter(|made| !made.ended.load(Ordering::Acquire)) {
@@ -84,8 +92,18 @@ impl Shared {
         }
     }
 
-    /// A connection, and the sign of its end.
-    async fn connect(&self) -> RedisResult<(MultiplexedConnection, Arc<AtomicBool>)> {
+    async fn connect(self: &Arc<Self>) -> RedisResult<Connected> {
+        if let Some(home) = &self.home {
+            let shared = Arc::clone(self);
+            if let Ok(made) = home.spawn(async move { shared.connect_here().await }).await {
+                return made;
+            }
+        }
+        // That runtime has gone.
+        self.connect_here().await
+    }
+
+    async fn connect_here(&self) -> RedisResult<Connected> {
         let away = |error: crate::RedisError| redis::RedisError::from((ErrorKind::Io, "no master", error.to_string()));
         let ended = Arc::new(AtomicBool::new(false));
         let sign = ended.clone();

@@ -24,3 +24,21 @@ async fn the_first_command_after_a_connection_has_ended_finds_a_living_one() {
     }
     let _: () = other.del(&key).await.unwrap();
 }
+
+#[tokio::test]
+async fn the_runtime_that_made_it_drives_it_whichever_uses_it_first() {
+    let fixture = Fixture::new();
+    let mut ours = fixture.connector.commands().unwrap();
+    let mut theirs = ours.clone();
+    let elsewhere = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let id: u64 = runtime.block_on(cmd("CLIENT").arg("ID").query_async(&mut theirs)).unwrap();
+        id
+    });
+    while !elsewhere.is_finished() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // That one has gone, and the connection lives on.
+    let id: u64 = cmd("CLIENT").arg("ID").query_async(&mut ours).await.unwrap();
+    assert_eq!(id, elsewhere.join().unwrap());
+}
