@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sea_orm::{
-    ConnAcquireErr, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbErr,
-    TransactionTrait,
+    ConnAcquireErr, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend,
+    DbErr, Statement, TransactionTrait,
 };
 use sea_orm_migration::MigratorTrait;
 
@@ -123,7 +123,7 @@ impl Storage {
     /// so that they run on while a new version takes their place.
     ///
     /// # Errors
-    /// [`StorageError::Unavailable`], or [`StorageError::Database`] when there is no schema at all.
+    /// [`StorageError::Unavailable`].
     pub async fn schema_is_current(&self) -> Result<bool> {
         within(OPERATION, async { Ok(has_all_steps(&self.db).await?) }).await
     }
@@ -143,6 +143,12 @@ impl Storage {
 
 /// Whether every step that this program knows has been taken. The migrator itself refuses steps that it does not know.
 async fn has_all_steps(db: &impl ConnectionTrait) -> std::result::Result<bool, DbErr> {
+    // To ask the migrator makes its table, and who only asks must not be in the way of one who migrates.
+    let is_there = Statement::from_string(DbBackend::Postgres, "SELECT to_regclass('seaql_migrations') IS NOT NULL");
+    let is_there = db.query_one_raw(is_there).await?.map(|row| row.try_get_by_index::<bool>(0)).transpose()?;
+    if is_there != Some(true) {
+        return Ok(false);
+    }
     let taken: HashSet<String> =
         Migrator::get_migration_models(db).await?.into_iter().map(|taken| taken.version).collect();
     Ok(Migrator::migrations().iter().all(|step| taken.contains(step.name())))
