@@ -18,18 +18,9 @@ Exit status 1: Petiole failed a scenario.
 HELP
 }
 
-scenarios=()
-for argument; do
-  case $argument in
-    --quick) export QUICK=1 ;;
-    -h | --help) usage; exit 0 ;;
-    -*) usage >&2; exit 2 ;;
-    *) scenarios+=("$argument") ;;
-  esac
-done
-
 # shellcheck source=lib.sh
 . "$ROOT/benches/lib.sh"
+read_arguments "$@"
 # shellcheck source=../docker/lib/postgres.sh
 . "$ROOT/docker/lib/postgres.sh"
 

@@ -22,3 +22,17 @@ prepare() {
   PYTHON=$(venv_folder "$requirements")/bin/python
   export PYTHON REDIS_SERVER="${REDIS_COMMAND[*]}" PYTHONDONTWRITEBYTECODE=1
 }
+
+# read_arguments ARGUMENT…: sets `scenarios`, and QUICK; needs a function `usage`
+read_arguments() {
+  local argument
+  scenarios=()
+  for argument; do
+    case $argument in
+      --quick) export QUICK=1 ;;
+      -h | --help) usage; exit 0 ;;
+      -*) usage >&2; exit 2 ;;
+      *) scenarios+=("$argument") ;;
+    esac
+  done
+}

@@ -9,8 +9,10 @@
 //! | [`config`], [`cli`] | settings by Celery's names, flags of `celery worker` | celery.app.defaults, celery.bin.worker |
 //! | `worker` | what all parts of a running worker share | celery.worker.worker |
 //! | `consumer`, `lookahead` | connection, fetching | celery.worker.consumer |
+//! | `consumer_thread` | where that runs | |
 //! | `strategy` | what becomes of a message that was fetched | celery.worker.strategy |
 //! | `settling` | outcomes and acknowledgements on their way to Redis | celery.worker.request |
+//! | `announcer` | a second word about results, for those who listened too late | |
 //! | `qos` | prefetch | kombu.transport.virtual: QoS |
 //! | `request` | one delivery, from received to settled | celery.worker.request |
 //! | `pool` | who runs when | celery.concurrency |
